@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The policy compiler: objects and endpoints in, a plan of map changes out. It touches no
+ * map and no file, so a plan can be computed for a dry run and thrown away.
+ *
+ * Words: an ATOM is one distinct peer term (pod and namespace selector in a namespace, or
+ * one ipBlock with its exceptions, or a named port of an egress rule with its number). The
+ * SIGNATURE of an address is the list of atoms that match it. An IDENTITY is a signature:
+ * no rule in force can tell two addresses of one identity apart, and whether an identity is
+ * in a SET (a union of atoms) never changes while it lives. So sets only gain members that
+ * are new, and a packet between two changes of a plan sees either the old or the new rules
+ * of an endpoint, never a mixture (I5).
+ */
+#ifndef AGENT_POLICY_H
+#define AGENT_POLICY_H
+
+#include "object/object.h"
+
+/* A local endpoint as the compiler sees it. Its labels and ports come from the Pod object. */
+struct policy_endpoint {
+	uint32_t slot; /* 1 .. TW_MAX_ENDPOINTS - 1 */
+	const char *ns;
+	const char *pod;
+	union tw_addr addr4; /* mapped; all zero: none */
+	union tw_addr addr6;
+	const struct labels *labels; /* used while no Pod object of that name exists; may be NULL */
+};
+
+/* What the kernel must be told, in the order in which it is to be written. */
+struct plan_peer {
+	struct tw_peer_key key;
+};
+struct plan_version {
+	uint32_t version;
+	bool isolated[2];	/* enum tw_direction */
+	struct tw_class *classes[2]; /* sorted by start, first start is 0 */
+	uint32_t n_classes[2];
+};
+struct plan_prefix {
+	struct prefix prefix;
+	uint32_t word; /* TW_WORD_*: identity, or endpoint slot (length 128) */
+};
+struct plan_endpoint {
+	uint32_t slot;
+	uint32_t identity;
+	uint32_t version;
+	bool bump; /* live decisions may change: raise the slot's epoch */
+};
+
+#define PLAN_ARRAY(type, name)                                                                     \
+	struct type *name;                                                                         \
+	size_t n_##name
+
+struct policy_plan {
+	PLAN_ARRAY(plan_peer, peers_add);	 /* 1. members of new and old sets */
+	PLAN_ARRAY(plan_version, versions_add);	 /* 2. new versions, unused so far */
+	PLAN_ARRAY(plan_endpoint, endpoints);	 /* 3. identity and version, one 64-bit store */
+	PLAN_ARRAY(plan_prefix, prefixes_set);	 /* 4. ipcache (the compiler may need 4 before 3;
+						  * see policy.c for why the order is safe) */
+	PLAN_ARRAY(plan_prefix, prefixes_del);	 /* 5. word is the old one */
+	bool bump_node;				 /* 6. a remote address changed its meaning */
+	/* 7. after an RCU grace period */
+	uint32_t *versions_del;
+	size_t n_versions_del;
+	PLAN_ARRAY(plan_peer, peers_del);
+};
+
+void policy_plan_clear(struct policy_plan *plan);
+
+struct policy; /* the compiler's state */
+
+/*
+ * Numbers of identities, sets and versions must survive a restart, or the maps that the
+ * programs are using would have to be renumbered under them. The store keeps them:
+ * `key` is a 128-bit hash of the canonical content.
+ */
+enum policy_id_kind { POLICY_ID_IDENTITY, POLICY_ID_SET, POLICY_ID_VERSION };
+struct policy_id {
+	enum policy_id_kind kind;
+	uint8_t key[16];
+	uint32_t id;
+};
+
+struct policy *policy_new(void);
+void policy_free(struct policy *p);
+int policy_restore_ids(struct policy *p, const struct policy_id *ids, size_t n);
+/* All numbers in use now, for the store. *out is malloc'ed, owned by the caller. */
+int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n);
+
+/*
+ * A change set. Objects are borrowed: they must outlive the compiler's use (the store owns
+ * them and hands a replaced object over for freeing only after policy_commit/abort).
+ */
+struct policy_change {
+	const struct object *const *upsert; /* Pod, Namespace, NetworkPolicy */
+	size_t n_upsert;
+	const struct object *const *remove;
+	size_t n_remove;
+	const struct policy_endpoint *ep_upsert;
+	size_t n_ep_upsert;
+	const uint32_t *ep_remove; /* slots */
+	size_t n_ep_remove;
+};
+
+/*
+ * Compiles the effect of `change` against the present state. On success *plan is filled and
+ * the compiler holds both states until policy_commit() or policy_abort(). Incremental: work
+ * is in proportion to what the change touches. Errors: -ENOMEM, -ENOSPC (out of version or
+ * identity numbers), -E2BIG (more than 2^17 port classes for one endpoint and direction).
+ */
+int policy_prepare(struct policy *p, const struct policy_change *change, struct policy_plan *plan);
+void policy_commit(struct policy *p);
+void policy_abort(struct policy *p);
+
+/* The whole present state as one plan: for reconciling maps after a restart. */
+int policy_full_plan(const struct policy *p, struct policy_plan *plan);
+
+/* One end of a question or of a logged flow. slot 0: an address. */
+struct policy_end {
+	uint32_t slot;
+	bool is_host; /* the node itself */
+	union tw_addr addr;
+};
+
+/* Which rule decided. Strings are borrowed from the objects in force. */
+struct policy_answer {
+	bool allow;
+	bool isolated;	   /* some policy selects the endpoint for this direction */
+	const char *policy_ns; /* the first policy (by name) whose rule allows, or NULL */
+	const char *policy;
+	int rule; /* index in spec.ingress or spec.egress */
+	char selected_by[512]; /* "ns/name, ns/name": policies that select the endpoint */
+};
+
+/*
+ * Evaluates the objects in force, for one direction at the endpoint `slot`, against `peer`,
+ * by the semantics of the API and not by the compiled tables: the flow log and `explain`
+ * name rules with it, and tests hold the compiled tables against it.
+ */
+int policy_explain(const struct policy *p, uint32_t slot, enum tw_direction dir,
+		   const struct policy_end *peer, uint8_t proto, uint16_t port,
+		   struct policy_answer *out);
+
+/* How an address is called: "ns/pod" for pods known by object or endpoint, else "". */
+const char *policy_addr_name(const struct policy *p, const union tw_addr *addr);
+
+struct policy_stats {
+	uint32_t pods, namespaces, policies, endpoints;
+	uint32_t identities, sets, versions, atoms, peers, prefixes;
+};
+void policy_stats_get(const struct policy *p, struct policy_stats *out);
+
+/* For `towpath get identities`: calls fn for each identity with what it stands for. */
+int policy_identity_each(const struct policy *p,
+			 int (*fn)(void *arg, uint32_t identity, const char *what, uint32_t addrs),
+			 void *arg);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * libtowpath: the kernel side's handle. Opens or creates the pinned maps, loads the programs,
+ * attaches them, and gives typed access to the maps. Knows nothing of objects, policies or the
+ * agent's state. Not thread-safe but for datapath_collect(), which may run on a worker thread.
+ */
+#ifndef TOWPATH_DATAPATH_H
+#define TOWPATH_DATAPATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <towpath/abi.h>
+
+struct datapath;
+
+struct datapath_options {
+	const char *pin_dir;  /* a bpffs; NULL: nothing is pinned (benches, unit tests) */
+	uint32_t max_flows;   /* of each family; 0: from memory */
+	uint32_t max_versions; /* 0: default */
+	uint32_t max_classes;
+	uint32_t max_peers;
+	uint32_t max_pages; /* of the IPv4 ipcache */
+	uint32_t max_prefixes6;
+	bool force_clsact; /* do not use tcx */
+	struct tw_settings settings; /* hz 0: filled in by the library, as are lifetimes of 0 */
+};
+
+/* Settings with every default in place (ports, lifetimes in jiffies of this kernel). */
+void datapath_settings_default(struct tw_settings *out);
+
+/*
+ * Loads programs and maps; maps already pinned in pin_dir with the same layout are used as
+ * they are. Links that are pinned are switched to the new programs, each atomically. Error
+ * text for people in err (may be NULL). -errno on failure, with nothing attached or changed.
+ */
+int datapath_open(struct datapath **out, const struct datapath_options *opts, char *err,
+		  size_t err_len);
+/* Closes handles; what is pinned goes on working. */
+void datapath_close(struct datapath *dp);
+/* Takes everything below pin_dir out of the kernel: links, programs, maps. */
+int datapath_uninstall(const char *pin_dir);
+
+/* Ports (veth host sides) and uplinks. Idempotent: an attached interface is left alone. */
+int datapath_attach_port(struct datapath *dp, uint32_t ifindex, const char *ifname);
+int datapath_attach_uplink(struct datapath *dp, uint32_t ifindex, const char *ifname);
+int datapath_detach(struct datapath *dp, uint32_t ifindex);
+bool datapath_attached(struct datapath *dp, uint32_t ifindex);
+
+int datapath_endpoint_get(struct datapath *dp, uint32_t slot, struct tw_endpoint *out);
+/* Writes all of it; ifindex last, so that a half-written endpoint is not live. */
+int datapath_endpoint_set(struct datapath *dp, uint32_t slot, const struct tw_endpoint *ep);
+/* Identity and version in one 64-bit store. */
+int datapath_endpoint_policy(struct datapath *dp, uint32_t slot, uint32_t identity,
+			     uint32_t version);
+int datapath_endpoint_clear(struct datapath *dp, uint32_t slot);
+void datapath_epoch_bump(struct datapath *dp, uint32_t slot); /* slot 0: the node */
+
+/* IPv4 prefixes go to the 16-8-8 table, IPv6 to the trie. addr is mapped, len 0..128. */
+int datapath_prefix_set(struct datapath *dp, const union tw_addr *addr, uint8_t len,
+			uint32_t word);
+int datapath_prefix_del(struct datapath *dp, const union tw_addr *addr, uint8_t len);
+int datapath_nomasq_set(struct datapath *dp, const union tw_addr *addr, uint8_t len);
+
+int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity);
+int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity);
+int datapath_version_set(struct datapath *dp, uint32_t version, const bool isolated[2],
+			 const struct tw_class *const classes[2], const uint32_t n_classes[2]);
+int datapath_version_del(struct datapath *dp, uint32_t version);
+/* Waits until no program can still use what was unlinked before the call (RCU). */
+void datapath_grace(struct datapath *dp);
+
+int datapath_uplink_set(struct datapath *dp, uint32_t ifindex, const struct tw_uplink *uplink);
+int datapath_uplink_del(struct datapath *dp, uint32_t ifindex);
+
+void datapath_heartbeat(struct datapath *dp);
+/* One pass over the flow tables; thread-safe. */
+int datapath_collect(struct datapath *dp, struct tw_collect_args *args);
+
+/* Calls fn for each event in the ring; returns how many, or -errno. Never blocks. */
+int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_event *ev),
+		    void *arg);
+
+/* Sums over CPUs. */
+int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hook,
+		    struct tw_metric *out);
+int datapath_counter(struct datapath *dp, enum tw_counter counter, uint64_t *out);
+
+struct datapath_fill { /* for status */
+	const char *map;
+	uint64_t used, max, bytes;
+};
+size_t datapath_fill_get(struct datapath *dp, struct datapath_fill *out, size_t max);
+const char *datapath_attach_mode(const struct datapath *dp); /* "tcx" or "clsact" */
+int datapath_prog_fd(struct datapath *dp, const char *name); /* tests, benches, trace */
+int datapath_map_fd(struct datapath *dp, const char *name);
+
+/* Names of the enums, as people see them. Never NULL. */
+const char *tw_reason_name(unsigned int reason);
+const char *tw_reason_text(unsigned int reason);
+const char *tw_verdict_name(unsigned int verdict);
+
+#endif
