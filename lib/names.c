@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The names of abi.h's enums, as people see them. */
+#include "datapath.h"
+
+#define REASON_NAME(sym, name, text) [TW_REASON_##sym] = name,
+#define REASON_TEXT(sym, name, text) [TW_REASON_##sym] = text,
+
+static const char *const reason_names[] = {TW_REASONS(REASON_NAME)};
+static const char *const reason_texts[] = {TW_REASONS(REASON_TEXT)};
+static const char *const verdict_names[] = {
+	[TW_VERDICT_ALLOW] = "allow",
+	[TW_VERDICT_DENY] = "deny",
+	[TW_VERDICT_REJECT] = "reject",
+	[TW_VERDICT_REDIRECT] = "redirect",
+};
+
+const char *tw_reason_name(unsigned int reason)
+{
+	return reason < TW_REASON_COUNT ? reason_names[reason] : "unknown";
+}
+
+const char *tw_reason_text(unsigned int reason)
+{
+	return reason < TW_REASON_COUNT ? reason_texts[reason]
+					: "a reason that this version does not know";
+}
+
+const char *tw_verdict_name(unsigned int verdict)
+{
+	return verdict < sizeof(verdict_names) / sizeof(*verdict_names) ? verdict_names[verdict]
+									: "unknown";
+}
