@@ -15,14 +15,14 @@
 struct datapath;
 
 struct datapath_options {
-	const char *pin_dir;  /* a bpffs; NULL: nothing is pinned (benches, unit tests) */
-	uint32_t max_flows;   /* of each family; 0: from memory */
+	const char *pin_dir;   /* a bpffs; NULL: nothing is pinned (benches, unit tests) */
+	uint32_t max_flows;    /* of each family; 0: from memory */
 	uint32_t max_versions; /* 0: default */
 	uint32_t max_classes;
 	uint32_t max_peers;
 	uint32_t max_pages; /* of the IPv4 ipcache */
 	uint32_t max_prefixes6;
-	bool force_clsact; /* do not use tcx */
+	bool force_clsact;	     /* do not use tcx */
 	struct tw_settings settings; /* hz 0: filled in by the library, as are lifetimes of 0 */
 };
 
@@ -57,13 +57,46 @@ int datapath_endpoint_clear(struct datapath *dp, uint32_t slot);
 void datapath_epoch_bump(struct datapath *dp, uint32_t slot); /* slot 0: the node */
 
 /* IPv4 prefixes go to the 16-8-8 table, IPv6 to the trie. addr is mapped, len 0..128. */
-int datapath_prefix_set(struct datapath *dp, const union tw_addr *addr, uint8_t len,
-			uint32_t word);
+int datapath_prefix_set(struct datapath *dp, const union tw_addr *addr, uint8_t len, uint32_t word);
 int datapath_prefix_del(struct datapath *dp, const union tw_addr *addr, uint8_t len);
 int datapath_nomasq_set(struct datapath *dp, const union tw_addr *addr, uint8_t len);
 
+/*
+ * The word that a prefix resolves to now (its own or the covering one's), and whether exactly
+ * this prefix has an entry. The agent stages a plan with it: an entry set to the word that it
+ * resolves to anyway changes no look-up, but holds the room that the real change needs.
+ */
+int datapath_prefix_get(struct datapath *dp, const union tw_addr *addr, uint8_t len,
+			uint32_t *word, bool *exact);
+/*
+ * Reconciling after a restart: between begin and end, datapath_prefix_set() and
+ * datapath_nomasq_set() only collect. End makes the maps hold exactly what was collected: a
+ * word that is right already is not written, and no look-up sees anything but the old or the
+ * new answer. begin again forgets what was collected.
+ */
+int datapath_prefix_begin(struct datapath *dp);
+int datapath_prefix_end(struct datapath *dp);
+
+/*
+ * What is in the kernel, for reconciling: fn may delete (or detach) what it is called with. A
+ * result of fn other than 0 ends the iteration and is returned; else 0 or -errno.
+ */
+int datapath_endpoint_each(struct datapath *dp,
+			   int (*fn)(void *arg, uint32_t slot, const struct tw_endpoint *ep),
+			   void *arg); /* slots whose ifindex is not 0 */
+int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, uint32_t identity),
+		       void *arg);
+int datapath_version_each(struct datapath *dp, int (*fn)(void *arg, uint32_t version), void *arg);
+int datapath_attached_each(struct datapath *dp, int (*fn)(void *arg, uint32_t ifindex), void *arg);
+int datapath_uplink_each(struct datapath *dp, int (*fn)(void *arg, uint32_t ifindex), void *arg);
+
 int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity);
 int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity);
+/*
+ * A version that is in the map with the same content is left alone; with other content it is
+ * replaced (only right for a version that no endpoint uses). -ENOSPC: tw_classes has no room,
+ * -E2BIG: the number is beyond tw_policy. peer_set: -ENOSPC when tw_peers is full.
+ */
 int datapath_version_set(struct datapath *dp, uint32_t version, const bool isolated[2],
 			 const struct tw_class *const classes[2], const uint32_t n_classes[2]);
 int datapath_version_del(struct datapath *dp, uint32_t version);

@@ -32,7 +32,7 @@ struct plan_peer {
 };
 struct plan_version {
 	uint32_t version;
-	bool isolated[2];	/* enum tw_direction */
+	bool isolated[2];	     /* enum tw_direction */
 	struct tw_class *classes[2]; /* sorted by start, first start is 0 */
 	uint32_t n_classes[2];
 };
@@ -52,13 +52,13 @@ struct plan_endpoint {
 	size_t n_##name
 
 struct policy_plan {
-	PLAN_ARRAY(plan_peer, peers_add);	 /* 1. members of new and old sets */
-	PLAN_ARRAY(plan_version, versions_add);	 /* 2. new versions, unused so far */
-	PLAN_ARRAY(plan_endpoint, endpoints);	 /* 3. identity and version, one 64-bit store */
-	PLAN_ARRAY(plan_prefix, prefixes_set);	 /* 4. ipcache (the compiler may need 4 before 3;
+	PLAN_ARRAY(plan_peer, peers_add);	/* 1. members of new and old sets */
+	PLAN_ARRAY(plan_version, versions_add); /* 2. new versions, unused so far */
+	PLAN_ARRAY(plan_endpoint, endpoints);	/* 3. identity and version, one 64-bit store */
+	PLAN_ARRAY(plan_prefix, prefixes_set);	/* 4. ipcache (the compiler may need 4 before 3;
 						  * see policy.c for why the order is safe) */
-	PLAN_ARRAY(plan_prefix, prefixes_del);	 /* 5. word is the old one */
-	bool bump_node;				 /* 6. a remote address changed its meaning */
+	PLAN_ARRAY(plan_prefix, prefixes_del);	/* 5. word is the old one */
+	bool bump_node;				/* 6. a remote address changed its meaning */
 	/* 7. after an RCU grace period */
 	uint32_t *versions_del;
 	size_t n_versions_del;
@@ -84,7 +84,10 @@ struct policy_id {
 struct policy *policy_new(void);
 void policy_free(struct policy *p);
 int policy_restore_ids(struct policy *p, const struct policy_id *ids, size_t n);
-/* All numbers in use now, for the store. *out is malloc'ed, owned by the caller. */
+/*
+ * All numbers in use, for the store; between policy_prepare() and policy_commit() those of the
+ * prepared state (the store is written before the maps). *out is malloc'ed, the caller's.
+ */
 int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n);
 
 /*
@@ -125,10 +128,10 @@ struct policy_end {
 /* Which rule decided. Strings are borrowed from the objects in force. */
 struct policy_answer {
 	bool allow;
-	bool isolated;	   /* some policy selects the endpoint for this direction */
+	bool isolated;	       /* some policy selects the endpoint for this direction */
 	const char *policy_ns; /* the first policy (by name) whose rule allows, or NULL */
 	const char *policy;
-	int rule; /* index in spec.ingress or spec.egress */
+	int rule;	       /* index in spec.ingress or spec.egress */
 	char selected_by[512]; /* "ns/name, ns/name": policies that select the endpoint */
 };
 
