@@ -106,12 +106,12 @@ enum tw_kind {
 };
 
 enum tw_half_flags {
-	TW_HALF_OPENER = 1 << 0,   /* this half's direction opened the flow */
-	TW_HALF_REWRITE = 1 << 1,  /* addr/port replace source (OUT) or destination (else) */
-	TW_HALF_TTL = 1 << 2,	   /* crosses the node's border: TTL is decremented */
-	TW_HALF_NEXTHOP = 1 << 3,  /* OUT: a next hop is stored; see struct tw_flow */
-	TW_HALF_NEXTHOP6 = 1 << 4, /* ... and it is an IPv6 address */
-	TW_HALF_TWIN = 1 << 5,	   /* the entry has a twin under the translated tuple */
+	TW_HALF_OPENER = 1 << 0,      /* this half's direction opened the flow */
+	TW_HALF_REWRITE = 1 << 1,     /* addr/port replace source (OUT) or destination (else) */
+	TW_HALF_TTL = 1 << 2,	      /* crosses the node's border: TTL is decremented */
+	TW_HALF_NEXTHOP = 1 << 3,     /* OUT: a next hop is stored; see struct tw_flow */
+	TW_HALF_NEXTHOP6 = 1 << 4,    /* ... and it is an IPv6 address */
+	TW_HALF_TWIN = 1 << 5,	      /* the entry has a twin under the translated tuple */
 	TW_HALF_REPLY_ENTRY = 1 << 6, /* of the two, this is the reply entry */
 };
 
@@ -168,9 +168,9 @@ struct tw_flow6_key {
 };
 
 /* Where a packet entered, as stored in tw_half.in. An ifindex has 24 bits here. */
-#define TW_IN_HOST 0u		    /* made by the node itself */
-#define TW_IN_STACK (1u << 30)	    /* | ifindex: came through the host's stack from there */
-#define TW_IN_IFINDEX 0x00ffffffu   /* tc ingress of this port or uplink */
+#define TW_IN_HOST 0u		  /* made by the node itself */
+#define TW_IN_STACK (1u << 30)	  /* | ifindex: came through the host's stack from there */
+#define TW_IN_IFINDEX 0x00ffffffu /* tc ingress of this port or uplink */
 
 /*
  * One direction of a flow: everything the fast path reads and writes, in one cache line.
@@ -226,8 +226,8 @@ struct tw_endpoint {
 	__be32 addr4;  /* 0: none */
 	__u16 mtu;
 	__u8 mac[6]; /* of the container's interface */
-	__u32 rate; /* new flows a second; 0: not limited */
-	__u32 cap;  /* flows at most; 0: not limited */
+	__u32 rate;  /* new flows a second; 0: not limited */
+	__u32 cap;   /* flows at most; 0: not limited */
 	__u32 pad;
 	union tw_addr addr6; /* all zero: none */
 	__u32 reserved[2];
@@ -262,8 +262,8 @@ struct tw_policy {
 	struct tw_policy_dir dir[2]; /* enum tw_direction */
 };
 
-#define TW_SET_NONE 0u		/* nobody passes */
-#define TW_SET_ANY 0xffffffffu	/* everybody passes */
+#define TW_SET_NONE 0u	       /* nobody passes */
+#define TW_SET_ANY 0xffffffffu /* everybody passes */
 
 /* tw_classes: one interval of the (protocol, port) space. */
 struct tw_class {
@@ -382,7 +382,7 @@ struct tw_event {
 /* tw_config: one mmapable element. The agent writes, programs read. */
 struct tw_config {
 	__u32 abi_version;
-	__u32 heartbeat;  /* jiffies (low 32 bits) when the agent was last alive */
+	__u32 heartbeat;   /* jiffies (low 32 bits) when the agent was last alive */
 	__u32 drop_events; /* drop events a second and CPU at most */
 	__u32 pad;
 };
@@ -395,32 +395,32 @@ struct tw_settings {
 	__u32 hz;
 	__u32 masquerade4; /* 0: leave with the container's own address */
 	__u32 masquerade6;
-	__u32 have_nomasq; /* tw_nomasq has entries */
+	__u32 have_nomasq;   /* tw_nomasq has entries */
 	__u32 outside_stack; /* I8: 1 = hand everything for the outside to the stack */
 	__u32 snat_first;    /* port range of SNAT, host order, inclusive */
 	__u32 snat_last;
-	__u32 agent_dead; /* heartbeat older than this: the guard may collect */
-	__u32 life_tcp_new;	    /* SYN seen, no answer */
+	__u32 agent_dead;   /* heartbeat older than this: the guard may collect */
+	__u32 life_tcp_new; /* SYN seen, no answer */
 	__u32 life_tcp_established;
 	__u32 life_tcp_closed; /* FIN from both, or RST */
 	__u32 life_udp_new;    /* one direction only */
 	__u32 life_udp;
 	__u32 life_icmp;
 	__u32 life_other;
-	__u32 host_rate; /* new flows a second from an uplink; 0: not limited */
+	__u32 host_rate;     /* new flows a second from an uplink; 0: not limited */
 	__u8 gateway_mac[6]; /* of every port's host side */
-	__u8 no_peer; /* 1: no bpf_redirect_peer on this kernel */
+	__u8 no_peer;	     /* 1: no bpf_redirect_peer on this kernel */
 	__u8 pad;
 };
 
 /* Context of a syscall program (tw_collect): one bounded pass over the flow tables. */
 struct tw_collect_args {
-	__u32 now;	 /* in: jiffies, 0: take the kernel's */
+	__u32 now;	  /* in: jiffies, 0: take the kernel's */
 	__u32 max_delete; /* in: entries to delete at most, 0: no limit */
-	__u32 visited;	 /* out */
-	__u32 marked;	 /* out */
-	__u32 deleted;	 /* out */
-	__u32 live;	 /* out: entries left */
+	__u32 visited;	  /* out */
+	__u32 marked;	  /* out */
+	__u32 deleted;	  /* out */
+	__u32 live;	  /* out: entries left */
 };
 
 /* Slots of tw_jumps. */
