@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The flow log: events of the kernel in, a bounded ring of named records, readers with
+ * filters out. It asks the policy compiler which rule decided, and the agent core how an
+ * endpoint is called; it touches no map, no file and no socket. One thread.
+ */
+#ifndef AGENT_FLOW_H
+#define AGENT_FLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <towpath/abi.h>
+
+#include "object/object.h"
+#include "policy/policy.h"
+
+#define FLOW_LOG_DEFAULT 16384u /* records kept */
+
+/* What the log asks of the agent core. All strings are borrowed for the length of the call. */
+struct flow_source {
+	const struct policy *policy; /* NULL: decisions and addresses are not named */
+	/* Namespace and pod of an endpoint slot; false when the slot is free. */
+	bool (*endpoint)(void *arg, uint32_t slot, const char **ns, const char **pod);
+	/* Labels of a pod: its Pod object's, else its endpoint's; NULL: not known. May be NULL. */
+	const struct labels *(*labels)(void *arg, const char *ns, const char *pod);
+	void *arg;
+};
+
+struct flow_log;
+
+/* capacity in records, 0: FLOW_LOG_DEFAULT. Memory is touched only as records come. -ENOMEM. */
+int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_source *source);
+void flow_log_free(struct flow_log *log); /* after its readers */
+
+/*
+ * Takes one event of the ring; the names and the deciding rule are those of this moment. So
+ * the agent drains the ring before it writes a change to the maps, and once more before it
+ * forgets an endpoint. The result is for datapath_events(): 0, or -ENOMEM with the event
+ * left out.
+ *
+ * Identical drops (type, ends without the source port, protocol, reason) are counted: the
+ * first is a record at once, those of the second that follows are one record with a count,
+ * when that second is over.
+ */
+int flow_log_event(struct flow_log *log, const struct tw_event *ev);
+
+/*
+ * Closes counted records whose second is over. Called after each drain of the ring, and at
+ * least once a second.
+ */
+void flow_log_tick(struct flow_log *log);
+
+/* After every policy_commit(): answers kept from the compiler are asked for anew. */
+void flow_log_policy_changed(struct flow_log *log);
+
+struct flow_log_stats {
+	uint64_t events;  /* taken */
+	uint64_t records; /* written since the start */
+	uint32_t kept;	  /* in the ring now */
+	uint32_t capacity;
+	uint64_t bytes; /* of memory in use */
+};
+void flow_log_stats_get(const struct flow_log *log, struct flow_log_stats *out);
+
+/*
+ * Conditions on records; all that are set must hold. Zero-initialised it lets all pass.
+ *
+ *   from, to   ns/pod, ns/, pod, key=value (a label), an address, a CIDR, or one of host,
+ *              world, node, unassigned
+ *   end        the same, at either end
+ *   label      key or key=value, at either end
+ *   port       80, 80/tcp, tcp, icmp: destination port (for drops: either port) and protocol
+ *   verdict    allow, deny, reject, redirect; several with commas
+ *   reason     names of drop reasons; several with commas
+ *   type       new, drop, close, revoke; several with commas
+ *   policy     ns/name or name, of a policy that decided or selects an end
+ *   since      ns since the epoch
+ *
+ * Several settings of one key: the last one counts.
+ */
+struct flow_filter;
+int flow_filter_new(struct flow_filter **out);
+/* -EINVAL with a sentence in err; -ENOENT for a key that is none of the above. */
+int flow_filter_set(struct flow_filter *f, const char *key, const char *value, char *err,
+		    size_t err_len);
+void flow_filter_free(struct flow_filter *f);
+
+/*
+ * A reader gives the log's matching records as JSON lines (docs/design/agent.md), first the
+ * last `last` of those that are kept (UINT32_MAX: all), then, with follow, what comes. A
+ * reader that was overtaken by the ring gets a line {"type":"lost","count":N} in the place of
+ * the records that it missed. Takes the filter over, also on failure; NULL: no filter.
+ */
+struct flow_reader;
+int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_filter *filter,
+		    uint32_t last, bool follow);
+void flow_reader_free(struct flow_reader *r);
+/*
+ * Copies up to max bytes of the stream to buf (lines may be cut and go on in the next call).
+ * Returns the number of bytes, 0 when there is nothing now, -ENODATA when there will be
+ * nothing any more (no follow), -ENOMEM.
+ */
+int flow_reader_fill(struct flow_reader *r, char *buf, size_t max);
+/* Whether flow_reader_fill() has something to look at: wakes suspended connections. */
+bool flow_reader_ready(const struct flow_reader *r);
+
+#endif
