@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Endpoints: the record of one attached container interface, and its kernel state (veth pair,
+ * addresses, routes, neighbours, sysctls) over rtnetlink. Nothing here knows of maps, the
+ * store or HTTP. Addresses are chosen in ipam.h; the node's own interfaces are in node.h.
+ *
+ * All functions that can fail for a reason that a person must hear of take err/err_len and
+ * leave one sentence there (err may be NULL); they return -errno.
+ */
+#ifndef AGENT_ENDPOINT_H
+#define AGENT_ENDPOINT_H
+
+#include <jansson.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "object/object.h"
+
+/* What a container sees as its gateway; one for all ports of all nodes. */
+#define ENDPOINT_GATEWAY4 "169.254.1.1"
+#define ENDPOINT_GATEWAY6 "fe80::1"
+extern const uint8_t endpoint_gateway_mac[6]; /* 02:54:57:00:00:01, every port's MAC */
+
+#define ENDPOINT_MTU_MIN 1280u /* what IPv6 asks of every link (RFC 8200 5) */
+#define ENDPOINT_MTU_MAX 65535u
+
+enum endpoint_state {
+	ENDPOINT_CREATING, /* stored before the kernel is touched: a crash here means undo */
+	ENDPOINT_READY,
+};
+
+/* The record. Strings are owned; NULL never appears in a record that was parsed. */
+struct endpoint {
+	char *container_id;
+	char ifname[IFNAMSIZ]; /* in the container */
+	char *sandbox;	       /* network namespace as the runtime named it; may be "" */
+	char *network;	       /* name of the CNI network */
+	char *ns;	       /* Kubernetes namespace */
+	char *pod;
+	struct labels labels;	/* from the network configuration; sorted by key */
+	struct prefix *subnets; /* of this network; none: the agent's pools */
+	size_t n_subnets;
+
+	uint32_t slot; /* slot, identity and version are the agent's; 0 until given */
+	uint32_t identity;
+	uint32_t version;
+
+	char port[IFNAMSIZ]; /* the node's end of the pair */
+	uint32_t port_ifindex;
+	uint8_t mac[6]; /* of the container's end */
+	uint32_t mtu;
+	union tw_addr addr4; /* mapped; all zero: none */
+	union tw_addr addr6;
+	enum endpoint_state state;
+};
+
+/* Zeroed memory is an empty record. Frees what the record owns and zeroes it. */
+void endpoint_clear(struct endpoint *ep);
+/* Deep copy; *out is overwritten without being cleared. -ENOMEM. */
+int endpoint_copy(struct endpoint *out, const struct endpoint *ep);
+/* The record as docs/design/agent.md shows it, for the store and the API. NULL: no memory. */
+json_t *endpoint_to_json(const struct endpoint *ep);
+/* Back from endpoint_to_json(); -EINVAL names the field in err. */
+int endpoint_from_json(const json_t *json, struct endpoint *out, char *err, size_t err_len);
+
+/* The body of POST /v1/endpoints. */
+struct endpoint_request {
+	/* Filled: who it is, subnets, port name; mac and mtu when asked for, else 0. */
+	struct endpoint ep;
+	char *netns;	     /* path that the agent opens */
+	union tw_addr wish4; /* addresses asked for; all zero: any */
+	union tw_addr wish6;
+};
+
+/* Validates everything. -EINVAL with a sentence that names the field. */
+int endpoint_request_parse(const json_t *body, struct endpoint_request *out, char *err,
+			   size_t err_len);
+void endpoint_request_clear(struct endpoint_request *req);
+
+/* Rules of the CNI specification for CNI_CONTAINERID and of the kernel for CNI_IFNAME. */
+bool endpoint_container_id_valid(const char *id);
+bool endpoint_ifname_valid(const char *ifname);
+
+/* ---- kernel state (link.c, check.c) -------------------------------------------------------- */
+
+/*
+ * Opens a network namespace path. -EINVAL when it is not a network namespace or is the
+ * caller's own; -ENOENT and the like from open. The fd is close-on-exec.
+ */
+int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len);
+
+/*
+ * Makes the veth pair and configures both ends for ep (ifname, port, mtu, addr4, addr6; mac
+ * when not zero). On success ep->port_ifindex and ep->mac are set. On failure nothing is
+ * left. -EEXIST: the container has an interface of that name (untouched), or the node has a
+ * port of that name. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN.
+ */
+int endpoint_link_create(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
+/* Puts back what the port of an existing record needs (sysctls, routes, neighbours). */
+int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len);
+/* Removes the pair if the port is still the record's. 0 also when it is gone already. */
+int endpoint_link_delete(const struct endpoint *ep, char *err, size_t err_len);
+/* By name, for pairs without a record (leaks, DELs recorded while the agent was away). */
+int endpoint_link_delete_name(const char *port);
+/* Whether the record's port is there, by index and name. */
+bool endpoint_link_exists(const struct endpoint *ep);
+/*
+ * Names of ports (tw + 10 hex digits, veth) that no record of the caller's owns:
+ * owned(arg, name) says so. *out is an array of n names, to be freed by the caller.
+ */
+int endpoint_link_leaks(bool (*owned)(void *arg, const char *port), void *arg,
+			char (**out)[IFNAMSIZ], size_t *n);
+
+/*
+ * CHECK: the port is up, has its routes and sysctls, and in the container (netns_fd, or -1 to
+ * leave the container out) the interface is up with its MAC, addresses and default routes.
+ * -ENODEV, -EADDRNOTAVAIL and so on with a sentence that names the first thing missing.
+ */
+int endpoint_link_check(const struct endpoint *ep, int netns_fd, char *err, size_t err_len);
+
+#endif
