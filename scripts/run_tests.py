@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Runs the layers of tests and adds them up; called by test.sh, which has built everything.
+
+Counts single cases: cmocka's by its TAP output, pytest's by its JUnit file, the conformance
+runner's by its last line. A program that dies without naming a failed case is one failure.
+"""
+
+import argparse
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+
+BUILD = "build"
+SANITIZED = "build-asan"
+CLANG = "build-clang"
+
+
+class Tally:
+    def __init__(self):
+        self.passed = 0
+        self.failures = []
+        self.skips = []
+
+    def add(self, name, result, why=""):
+        if result == "passed":
+            self.passed += 1
+        elif result == "skipped":
+            self.skips.append((name, why))
+        else:
+            self.failures.append((name, why))
+            print(f"  FAILED {name}" + (f": {why}" if why else ""), flush=True)
+
+    @property
+    def ran(self):
+        return self.passed + len(self.failures)
+
+    def line(self):
+        text = f"{self.passed} passed, {len(self.failures)} failed"
+        return text + (f", {len(self.skips)} skipped" if self.skips else "")
+
+
+TAP = re.compile(r"^(ok|not ok) \d+(?: -)? (.*)$")
+DIAGNOSTIC = re.compile(r"^\s*(.*error: (Failure!|Test failed).*|#.*|.*Sanitizer.*|.*: error: .*)$")
+
+
+def tally_tap(tally, suite, test):
+    """One line of meson's testlog.json: a cmocka program, or any program by its exit status."""
+    out, said, before, failed = test.get("stdout", ""), [], len(tally.failures), False
+    cases = 0
+    for line in out.splitlines():
+        match = TAP.match(line)
+        if not match:
+            said.append(line.strip())
+            continue
+        name, _, directive = match.group(2).partition("# SKIP")
+        cases += 1
+        why = "; ".join(s.lstrip("# ") for s in said if s and not re.match(r"(TAP|\d+\.\.\d+)", s))
+        if "# SKIP" in line:
+            tally.add(f"{suite}/{name.strip()}", "skipped", directive.strip() or why)
+        else:
+            tally.add(f"{suite}/{name}", "passed" if match.group(1) == "ok" else "failed", why)
+        said = []
+    failed = test["result"] not in ("OK", "SKIP", "EXPECTEDFAIL")
+    if test["result"] == "SKIP" and not cases:
+        tally.add(suite, "skipped", out.strip().splitlines()[-1] if out.strip() else "")
+    elif not cases:
+        tally.add(suite, "failed" if failed else "passed", tail(test) if failed else "")
+    elif failed and len(tally.failures) == before:
+        tally.add(suite, "failed", f"{test['result']} after {cases} cases: {tail(test)}")
+    if failed:
+        print(indent(test.get("stderr", "")), flush=True)
+
+
+def tail(test):
+    text = (test.get("stderr") or test.get("stdout") or "").strip().splitlines()
+    return text[-1] if text else f"exit status {test.get('returncode')}"
+
+
+def indent(text):
+    return "\n".join("    " + line for line in text.splitlines()[-60:])
+
+
+def meson_suite(tally, build, suite, label=None, multiplier=1):
+    """Runs one suite of a build directory; returns whether it has any test."""
+    known = json.loads(subprocess.check_output(["meson", "introspect", build, "--tests"]))
+    if not any(s.split(":")[-1] == suite for t in known for s in t["suite"]):
+        return False
+    log = f"{build}/meson-logs/{label or suite}.json"
+    if os.path.exists(log):
+        os.unlink(log)
+    # Programs in the kernel share two CPUs and timing: those tests run one by one.
+    jobs = os.cpu_count() if suite == "unit" else 1
+    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT="TAP",
+               ASAN_OPTIONS="abort_on_error=0:detect_leaks=1",
+               UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
+    done = subprocess.run(
+        ["meson", "test", "-C", build, "--suite", suite, "--logbase", label or suite, "--no-rebuild",
+         "--num-processes", str(jobs), "--timeout-multiplier", str(multiplier)],
+        env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if not os.path.exists(log):
+        tally.add(f"{label or suite}", "failed", done.stdout.strip().splitlines()[-1])
+        return True
+    with open(log, encoding="utf-8") as lines:
+        for line in lines:
+            test = json.loads(line)
+            name = test["name"].split(" / ")[-1].split(":")[-1]
+            tally_tap(tally, f"{label or suite}/{name}", test)
+    return True
+
+
+def build_dir(path, *options, **env):
+    subprocess.run(["scripts/build.sh", path, *options], check=True, env=dict(os.environ, **env))
+
+
+def layer_unit(tally, _full):
+    meson_suite(tally, BUILD, "unit")
+    print("  again under ASan and UBSan ...", flush=True)
+    build_dir(SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false")
+    meson_suite(tally, SANITIZED, "unit", label="unit-sanitized", multiplier=4)
+
+
+def layer_datapath(tally, _full):
+    meson_suite(tally, BUILD, "datapath")
+
+
+def layer_system(tally, full):
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                   f"--junitxml={report.name}", "tests/system"]
+        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", TOWPATH_FULL="1" if full else "")
+        status = subprocess.run(command, env=env).returncode
+        try:
+            cases = list(ET.parse(report.name).iter("testcase"))
+        except ET.ParseError:
+            cases = []
+    before = len(tally.failures)
+    for case in cases:
+        name = "system/" + case.get("classname", "").split(".")[-1] + "/" + case.get("name", "")
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        skip = case.find("skipped")
+        if bad is not None:
+            tally.add(name, "failed", (bad.get("message") or "").splitlines()[0][:200])
+        elif skip is not None:
+            tally.add(name, "skipped", skip.get("message", ""))
+        else:
+            tally.add(name, "passed")
+    if status not in (0, 5) and len(tally.failures) == before:
+        tally.add("system", "failed", f"pytest ended with status {status}")
+
+
+SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
+
+
+def layer_conformance(tally, full):
+    """The runner prints a line a feature, the failed probes, the skipped ones with reasons."""
+    meson_suite(tally, BUILD, "conformance")
+    runner, files = "tests/conformance/netpol", sorted(glob.glob("tests/conformance/cases/*.json"))
+    if not os.path.exists(runner) or not files:
+        return
+    for family in ([], ["--ipv6"]):
+        name = "conformance" + "".join(family).replace("--", "-")
+        print(f"  {' '.join([runner, *family, *files])}", flush=True)
+        summary = None
+        with subprocess.Popen([runner, *family, *files], text=True, stdout=subprocess.PIPE) as run:
+            for line in run.stdout:
+                print("  " + line, end="", flush=True)
+                summary = SUMMARY.match(line.strip()) or summary
+        if summary is None:
+            tally.add(name, "failed", f"no summary; exit status {run.returncode}")
+            continue
+        tally.passed += int(summary[1])
+        for _ in range(int(summary[2])):
+            tally.failures.append((name, "a probe; see above"))
+        for _ in range(int(summary[3] or 0)):
+            tally.skips.append((name, "see above"))
+        if run.returncode and not int(summary[2]):
+            tally.add(name, "failed", f"exit status {run.returncode}")
+
+
+def sources(*suffixes):
+    listed = subprocess.check_output(["git", "ls-files", "--cached", "--others",
+                                      "--exclude-standard"], text=True)
+    return [f for f in listed.split("\n") if f.endswith(suffixes) and os.path.exists(f)]
+
+
+def layer_style(tally, _full):
+    done = subprocess.run(["clang-format-19", "--dry-run", "-Werror", *sources(".c", ".h")])
+    tally.add("style/clang-format", "failed" if done.returncode else "passed")
+
+    print("  clang-tidy ...", flush=True)
+    compiled = json.load(open(f"{BUILD}/compile_commands.json", encoding="utf-8"))
+    files = sorted({os.path.normpath(os.path.join(c["directory"], c["file"])) for c in compiled})
+    wanted = [f for f in files if f"/{BUILD}/" not in f]
+    done = subprocess.run(
+        ["xargs", "-0", "-n", "4", "-P", str(os.cpu_count()),
+         "clang-tidy-19", "--quiet", "-p", BUILD, "--warnings-as-errors=*"],
+        input="\0".join(wanted), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    print(indent(done.stdout) if done.returncode else "", end="\n" if done.returncode else "")
+    tally.add("style/clang-tidy", "failed" if done.returncode else "passed")
+
+    print("  build by clang ...", flush=True)
+    done = subprocess.run(["scripts/build.sh", CLANG, "--werror"],
+                          env=dict(os.environ, CC="clang-19"))
+    tally.add("style/clang-build", "failed" if done.returncode else "passed")
+
+
+LAYERS = {
+    "style": layer_style,
+    "unit": layer_unit,
+    "datapath": layer_datapath,
+    "system": layer_system,
+    "conformance": layer_conformance,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("layers", nargs="+", choices=LAYERS)
+    args = parser.parse_args()
+
+    tally = Tally()
+    for layer in args.layers:
+        print(f"== {layer}", flush=True)
+        started, ran, failed = time.monotonic(), tally.ran, len(tally.failures)
+        try:
+            LAYERS[layer](tally, args.full)
+        except subprocess.CalledProcessError as error:
+            tally.add(layer, "failed", str(error))
+        if tally.ran == ran:
+            tally.add(layer, "failed", "no test ran")
+        bad = len(tally.failures) - failed
+        print(f"   {tally.ran - ran - bad} passed, {bad} failed of {layer} "
+              f"in {time.monotonic() - started:.0f} s", flush=True)
+    if tally.skips:
+        print("== skipped, which is not passed")
+        for name, why in sorted(set(tally.skips)):
+            print(f"  {name}: {why or 'no reason given'}")
+    if tally.failures:
+        print("== failed")
+        for name, why in tally.failures[:100]:
+            print(f"  {name}" + (f": {why}" if why else ""))
+    print(tally.line())
+    return 1 if tally.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+# Sets up, builds and tests. The last line is "N passed, N failed[, N skipped]".
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+	cat <<'EOF'
+usage: sudo ./test.sh [LAYER...] [--full]
+
+Layers, all but style by default:
+  style        clang-format, clang-tidy, and a build by clang without warnings
+  unit         user space, also under ASan and UBSan; needs no root
+  datapath     the shipped programs, packet by packet, under BPF_PROG_TEST_RUN
+  system       real traffic between network namespaces, containers, restarts
+  conformance  Kubernetes NetworkPolicy truth tables with real packets
+
+--full also runs what takes long (soak, every large table).
+EOF
+}
+
+layers=
+full=
+for arg in "$@"; do
+	case "$arg" in
+	style | unit | datapath | system | conformance) layers="$layers $arg" ;;
+	--full) full=--full ;;
+	-h | --help) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+done
+layers=${layers:-unit datapath system conformance}
+
+for layer in $layers; do
+	case "$layer" in style | unit) continue ;; esac
+	[ "$(id -u)" = 0 ] && continue
+	echo "test.sh: '$layer' loads programs into the kernel: run it with sudo" >&2
+	exit 1
+done
+
+scripts/setup.sh
+echo "building ..."
+scripts/build.sh build
+# shellcheck disable=SC2086 # lists of words
+exec python3 scripts/run_tests.py $full $layers
