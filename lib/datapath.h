@@ -132,5 +132,6 @@ int datapath_map_fd(struct datapath *dp, const char *name);
 const char *tw_reason_name(unsigned int reason);
 const char *tw_reason_text(unsigned int reason);
 const char *tw_verdict_name(unsigned int verdict);
+const char *tw_hook_name(unsigned int hook);
 
 #endif

@@ -13,6 +13,13 @@ static const char *const verdict_names[] = {
 	[TW_VERDICT_REJECT] = "reject",
 	[TW_VERDICT_REDIRECT] = "redirect",
 };
+static const char *const hook_names[] = {
+	[TW_HOOK_FROM_CONTAINER] = "from_container",
+	[TW_HOOK_TO_CONTAINER] = "to_container",
+	[TW_HOOK_FROM_UPLINK] = "from_uplink",
+};
+
+_Static_assert(sizeof(hook_names) / sizeof(*hook_names) == TW_HOOK_COUNT, "a name for each hook");
 
 const char *tw_reason_name(unsigned int reason)
 {
@@ -29,4 +36,9 @@ const char *tw_verdict_name(unsigned int verdict)
 {
 	return verdict < sizeof(verdict_names) / sizeof(*verdict_names) ? verdict_names[verdict]
 									: "unknown";
+}
+
+const char *tw_hook_name(unsigned int hook)
+{
+	return hook < TW_HOOK_COUNT ? hook_names[hook] : "unknown";
 }
