@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from netns import cleanup_on_signals  # noqa: E402
+from node import FAMILIES, Node  # noqa: E402
+
+cleanup_on_signals()
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs root: network namespaces and bpf"))
+
+
+@pytest.fixture(params=FAMILIES, ids=("ipv4", "ipv6"))
+def family(request):
+    """Every test that has traffic runs for both."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def node():
+    """A running node with one uplink, for the tests of one file."""
+    with Node() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def outside(node):
+    return node.outside
+
+
+@pytest.fixture
+def clean(node):
+    """The node without policies and pods of an earlier test, and none left behind."""
+    yield node
+    for item in node.api("GET", "/v1/objects/NetworkPolicy")["items"]:
+        node.delete(item)
+    for pod in list(node.pods.values()):
+        node.del_pod(pod)
