@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Staging and flipping one plan. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "datapath/internal.h"
+
+int maps_new(struct maps **out, struct datapath *dp, uv_loop_t *loop)
+{
+	struct maps *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return -ENOMEM;
+	m->dp = dp;
+	m->defer = defer_new(dp, loop);
+	if (!m->defer) {
+		free(m);
+		return -ENOMEM;
+	}
+	*out = m;
+	return 0;
+}
+
+void maps_free(struct maps *m)
+{
+	if (!m)
+		return;
+	defer_free(m->defer);
+	free(m->fresh);
+	free(m);
+}
+
+static int stage_refuse(int res, const char *what, char *err, size_t err_len)
+{
+	if (res == -ENOSPC || res == -E2BIG)
+		snprintf(err, err_len,
+			 "the kernel's table of %s is full; remove some policies or pods", what);
+	else
+		snprintf(err, err_len, "the kernel refused to store %s: %s", what, strerror(-res));
+	return res == -E2BIG ? -ENOSPC : res;
+}
+
+/*
+ * Makes room for prefixes that have no entry yet, by entries that say what the look-up finds
+ * there anyway.
+ */
+static int stage_prefixes(struct maps *m, const struct policy_plan *plan)
+{
+	bool *fresh = calloc(plan->n_prefixes_set + 1, sizeof(*fresh));
+
+	if (!fresh)
+		return -ENOMEM;
+	free(m->fresh);
+	m->fresh = fresh;
+	for (; m->n_fresh < plan->n_prefixes_set; m->n_fresh++) {
+		const struct prefix *p = &plan->prefixes_set[m->n_fresh].prefix;
+		uint32_t word;
+		bool exact;
+		int res = datapath_prefix_get(m->dp, &p->addr, p->len, &word, &exact);
+
+		if (!res && !exact) {
+			res = datapath_prefix_set(m->dp, &p->addr, p->len, word);
+			fresh[m->n_fresh] = !res;
+		}
+		if (res)
+			return res;
+	}
+	return 0;
+}
+
+int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t err_len)
+{
+	int res = 0;
+
+	defer_make_way(m->defer, plan);
+	m->n_peers = m->n_versions = m->n_fresh = 0;
+	for (; m->n_peers < plan->n_peers_add; m->n_peers++) {
+		const struct tw_peer_key *key = &plan->peers_add[m->n_peers].key;
+
+		res = datapath_peer_set(m->dp, key->set, key->identity);
+		if (res) {
+			maps_unstage(m, plan);
+			return stage_refuse(res, "policy peers", err, err_len);
+		}
+	}
+	for (; m->n_versions < plan->n_versions_add; m->n_versions++) {
+		const struct plan_version *v = &plan->versions_add[m->n_versions];
+		const struct tw_class *const classes[2] = {v->classes[0], v->classes[1]};
+
+		res = datapath_version_set(m->dp, v->version, v->isolated, classes, v->n_classes);
+		if (res) {
+			maps_unstage(m, plan);
+			return stage_refuse(res, "policy versions and their ports", err, err_len);
+		}
+	}
+	res = stage_prefixes(m, plan);
+	if (res) {
+		maps_unstage(m, plan);
+		return stage_refuse(res, "address prefixes", err, err_len);
+	}
+	return 0;
+}
+
+void maps_unstage(struct maps *m, const struct policy_plan *plan)
+{
+	for (size_t i = 0; i < m->n_fresh; i++) {
+		const struct prefix *p = &plan->prefixes_set[i].prefix;
+
+		if (m->fresh[i])
+			datapath_prefix_del(m->dp, &p->addr, p->len);
+	}
+	for (size_t i = 0; i < m->n_versions; i++)
+		datapath_version_del(m->dp, plan->versions_add[i].version);
+	for (size_t i = 0; i < m->n_peers; i++)
+		datapath_peer_del(m->dp, plan->peers_add[i].key.set,
+				  plan->peers_add[i].key.identity);
+	m->n_peers = m->n_versions = m->n_fresh = 0;
+}
+
+static void keep_first(int *first, int res)
+{
+	if (!*first)
+		*first = res;
+}
+
+int maps_endpoint_write(struct datapath *dp, const struct maps_endpoint *ep,
+			const struct plan_endpoint *policy)
+{
+	struct tw_endpoint value = ep->value;
+
+	if (!policy)
+		return -ENOENT;
+	value.identity = policy->identity;
+	value.version = policy->version;
+	return datapath_endpoint_set(dp, ep->slot, &value);
+}
+
+static void flip_endpoints(struct maps *m, const struct maps_change *change, int *err)
+{
+	const struct policy_plan *plan = change->plan;
+
+	for (size_t i = 0; i < change->n_added; i++) {
+		const struct plan_endpoint *policy = NULL;
+
+		for (size_t j = 0; j < plan->n_endpoints && !policy; j++)
+			if (plan->endpoints[j].slot == change->added[i].slot)
+				policy = &plan->endpoints[j];
+		keep_first(err, maps_endpoint_write(m->dp, &change->added[i], policy));
+	}
+	for (size_t i = 0; i < plan->n_endpoints; i++) {
+		const struct plan_endpoint *ep = &plan->endpoints[i];
+
+		keep_first(err,
+			   datapath_endpoint_policy(m->dp, ep->slot, ep->identity, ep->version));
+	}
+}
+
+int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost *cost)
+{
+	const struct policy_plan *plan = change->plan;
+	int err = 0;
+
+	flip_endpoints(m, change, &err);
+	for (size_t i = 0; i < plan->n_prefixes_set; i++) {
+		const struct plan_prefix *p = &plan->prefixes_set[i];
+
+		keep_first(&err,
+			   datapath_prefix_set(m->dp, &p->prefix.addr, p->prefix.len, p->word));
+	}
+	for (size_t i = 0; i < plan->n_prefixes_del; i++) {
+		const struct plan_prefix *p = &plan->prefixes_del[i];
+
+		keep_first(&err, datapath_prefix_del(m->dp, &p->prefix.addr, p->prefix.len));
+	}
+	for (size_t i = 0; i < change->n_removed; i++) {
+		keep_first(&err, datapath_endpoint_clear(m->dp, change->removed[i]));
+		datapath_epoch_bump(m->dp, change->removed[i]);
+	}
+	for (size_t i = 0; i < plan->n_endpoints; i++)
+		if (plan->endpoints[i].bump)
+			datapath_epoch_bump(m->dp, plan->endpoints[i].slot);
+	if (plan->bump_node)
+		datapath_epoch_bump(m->dp, 0);
+	keep_first(&err, defer_delete(m->defer, plan));
+	*cost = (struct maps_cost){
+		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_del),
+		.versions = (uint32_t)(plan->n_versions_add + plan->n_versions_del),
+		.endpoints = (uint32_t)plan->n_endpoints,
+		.prefixes = (uint32_t)(plan->n_prefixes_set + plan->n_prefixes_del),
+	};
+	m->n_peers = m->n_versions = m->n_fresh = 0;
+	return err;
+}

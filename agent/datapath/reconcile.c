@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The whole state over whatever an earlier agent left in the maps. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "datapath/internal.h"
+
+/* What the plan holds, in a form to be searched. */
+struct reconcile {
+	struct datapath *dp;
+	const struct plan_endpoint *policy[TW_MAX_ENDPOINTS]; /* by slot */
+	bool live[TW_MAX_ENDPOINTS];
+	uint32_t *versions;
+	size_t n_versions;
+	struct tw_peer_key *peers;
+	size_t n_peers;
+};
+
+static void reconcile_free(struct reconcile **r)
+{
+	if (*r) {
+		free((*r)->versions);
+		free((*r)->peers);
+	}
+	free(*r);
+}
+
+static struct reconcile *reconcile_new(struct datapath *dp, const struct policy_plan *full)
+{
+	struct reconcile *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->dp = dp;
+	r->versions = calloc(full->n_versions_add + 1, sizeof(*r->versions));
+	r->peers = calloc(full->n_peers_add + 1, sizeof(*r->peers));
+	if (!r->versions || !r->peers) {
+		reconcile_free(&r);
+		return NULL;
+	}
+	for (size_t i = 0; i < full->n_endpoints; i++)
+		r->policy[full->endpoints[i].slot] = &full->endpoints[i];
+	for (size_t i = 0; i < full->n_versions_add; i++)
+		r->versions[r->n_versions++] = full->versions_add[i].version;
+	qsort(r->versions, r->n_versions, sizeof(*r->versions), number_order);
+	for (size_t i = 0; i < full->n_peers_add; i++)
+		r->peers[r->n_peers++] = full->peers_add[i].key;
+	qsort(r->peers, r->n_peers, sizeof(*r->peers), peer_order);
+	return r;
+}
+
+static int write_policies(struct datapath *dp, const struct policy_plan *full)
+{
+	for (size_t i = 0; i < full->n_peers_add; i++) {
+		const struct tw_peer_key *key = &full->peers_add[i].key;
+		int err = datapath_peer_set(dp, key->set, key->identity);
+
+		if (err)
+			return err;
+	}
+	for (size_t i = 0; i < full->n_versions_add; i++) {
+		const struct plan_version *v = &full->versions_add[i];
+		const struct tw_class *const classes[2] = {v->classes[0], v->classes[1]};
+		int err = datapath_version_set(dp, v->version, v->isolated, classes, v->n_classes);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int write_endpoints(struct reconcile *r, const struct maps_endpoint *endpoints, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t slot = endpoints[i].slot;
+		int err = maps_endpoint_write(r->dp, &endpoints[i], r->policy[slot]);
+
+		if (err)
+			return err;
+		r->live[slot] = true;
+	}
+	return 0;
+}
+
+static int write_prefixes(struct datapath *dp, const struct policy_plan *full,
+			  const struct prefix *nomasq, size_t n_nomasq)
+{
+	int err = datapath_prefix_begin(dp);
+
+	for (size_t i = 0; !err && i < full->n_prefixes_set; i++) {
+		const struct plan_prefix *p = &full->prefixes_set[i];
+
+		err = datapath_prefix_set(dp, &p->prefix.addr, p->prefix.len, p->word);
+	}
+	for (size_t i = 0; !err && i < n_nomasq; i++)
+		err = datapath_nomasq_set(dp, &nomasq[i].addr, nomasq[i].len);
+	return err ? err : datapath_prefix_end(dp);
+}
+
+static int drop_endpoint(void *arg, uint32_t slot, const struct tw_endpoint *ep)
+{
+	const struct reconcile *r = arg;
+
+	return r->live[slot] ? 0 : datapath_endpoint_clear(r->dp, slot);
+}
+
+static int drop_version(void *arg, uint32_t version)
+{
+	const struct reconcile *r = arg;
+
+	if (version &&
+	    !bsearch(&version, r->versions, r->n_versions, sizeof(version), number_order))
+		return datapath_version_del(r->dp, version);
+	return 0;
+}
+
+static int drop_peer(void *arg, uint32_t set, uint32_t identity)
+{
+	const struct reconcile *r = arg;
+	const struct tw_peer_key key = {.set = set, .identity = identity};
+
+	if (!bsearch(&key, r->peers, r->n_peers, sizeof(key), peer_order))
+		return datapath_peer_del(r->dp, set, identity);
+	return 0;
+}
+
+int maps_reconcile(struct maps *m, const struct policy_plan *full,
+		   const struct maps_endpoint *endpoints, size_t n_endpoints,
+		   const struct prefix *nomasq, size_t n_nomasq, char *err, size_t err_len)
+{
+	__attribute__((cleanup(reconcile_free))) struct reconcile *r = reconcile_new(m->dp, full);
+	const char *what = "policies";
+	int res = r ? write_policies(m->dp, full) : -ENOMEM;
+
+	if (!res) {
+		what = "endpoints";
+		res = write_endpoints(r, endpoints, n_endpoints);
+	}
+	if (!res) {
+		what = "address prefixes";
+		res = write_prefixes(m->dp, full, nomasq, n_nomasq);
+	}
+	if (!res)
+		res = datapath_endpoint_each(m->dp, drop_endpoint, r);
+	datapath_epoch_bump(m->dp, 0);
+	if (!res) {
+		/* Programs that started before the flip may still read what is deleted next. */
+		what = "what is left of earlier policies";
+		datapath_grace(m->dp);
+		res = datapath_version_each(m->dp, drop_version, r);
+	}
+	if (!res)
+		res = datapath_peer_each(m->dp, drop_peer, r);
+	if (res)
+		snprintf(err, err_len, "the kernel's tables cannot take %s of the state: %s", what,
+			 strerror(-res));
+	return res;
+}
