@@ -24,10 +24,10 @@ missing() {
 	done
 }
 
-# libbpf before 1.3 knows nothing of tcx links.
-libbpf_is_old() {
-	version=$(dpkg-query -W -f '${Version}' libbpf-dev 2>/dev/null) || return 0
-	dpkg --compare-versions "$version" lt 1:1.3
+# is_old PACKAGE VERSION: not installed, or older.
+is_old() {
+	version=$(dpkg-query -W -f '${Version}' "$1" 2>/dev/null) || return 0
+	dpkg --compare-versions "$version" lt "$2"
 }
 
 root() {
@@ -41,8 +41,8 @@ root() {
 
 apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >&2; }
 
-# Debian 12: libbpf and bpftool of the release's own backports suite, from the mirror that apt
-# already uses.
+# Debian 12: libbpf, bpftool and kernel headers of the release's own backports suite, from the
+# mirror that apt already uses.
 add_backports() {
 	[ -e "$BACKPORTS_LIST" ] && return
 	line=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' \
@@ -62,7 +62,11 @@ add_backports() {
 # shellcheck disable=SC2086 # lists of words
 need=$(missing $BUILD $TEST)
 old=
-[ "${VERSION_CODENAME:-}" = bookworm ] && libbpf_is_old && old="libbpf-dev bpftool"
+# libbpf before 1.3 and kernel headers before 6.6 know nothing of tcx links.
+if [ "${VERSION_CODENAME:-}" = bookworm ] &&
+	{ is_old libbpf-dev 1:1.3 || is_old linux-libc-dev 6.6; }; then
+	old="libbpf-dev bpftool linux-libc-dev"
+fi
 [ -n "$need$old" ] || exit 0
 
 case "${ID:-}:${VERSION_CODENAME:-}" in
@@ -71,7 +75,8 @@ debian:bookworm)
 	apt update
 	add_backports
 	apt update
-	apt install --no-install-recommends -t bookworm-backports libbpf-dev bpftool
+	apt install --no-install-recommends -t bookworm-backports \
+		libbpf-dev bpftool linux-libc-dev
 	;;
 debian:trixie)
 	say "installing: $(echo $need)"
