@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What a current half says is done to the packet: translate, decrement, redirect. One copy,
+ * used by the fast path (constant layer-4 offset) and the slow path (variable).
+ */
+#ifndef TW_FORWARD_H
+#define TW_FORWARD_H
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "event.h"
+#include "flow.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+
+/* RFC 1624, equation 3, folded. old and new are sums of 16-bit words. */
+static __always_inline __u16 csum_update(__u16 sum, __u32 old, __u32 new)
+{
+	__u32 acc = (__u16)~sum + (__u32)(__u16)~old + new;
+
+	acc = (acc & 0xffff) + (acc >> 16);
+	acc = (acc & 0xffff) + (acc >> 16);
+	return ~acc;
+}
+
+static __always_inline __u16 csum_fold16(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* Where the checksum of a protocol sits in its header; -1: it does not cover addresses. */
+static __always_inline int l4_csum_off(__u8 proto)
+{
+	switch (proto) {
+	case PROTO_TCP:
+		return 16;
+	case PROTO_UDP:
+		return 6;
+	case PROTO_ICMP:
+	case PROTO_ICMP6:
+		return 2;
+	default:
+		return -1;
+	}
+}
+
+/* Where the translated port or echo identifier sits. */
+static __always_inline __u32 l4_port_off(__u8 proto, bool source)
+{
+	if (proto == PROTO_ICMP || proto == PROTO_ICMP6)
+		return 4;
+	return source ? 0 : 2;
+}
+
+struct rewrite {
+	bool source; /* else the destination */
+	bool ttl;    /* decrement */
+	bool nat;    /* replace addr and port */
+	bool l4;     /* the packet has a layer-4 header */
+	__u8 family;
+	__u8 proto;
+	__u16 l4_off;
+	__be16 port;
+	const union tw_addr *addr;
+};
+
+/*
+ * Translates and decrements. The IP header is changed by hand; the transport checksum through
+ * the helper, which knows partial and complete checksums. 0, or a drop reason.
+ */
+static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct rewrite *r)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	int csum_off = l4_csum_off(r->proto);
+	__be16 old_port = 0, new_port = r->port;
+	union tw_addr old = {};
+	__u32 diff = 0;
+
+	if (r->family == 4) {
+		struct iphdr *ip = data + ETH_HLEN;
+		__u32 sum_old, sum_new;
+
+		if ((void *)(ip + 1) > end)
+			return TW_REASON_TRUNCATED;
+		if (r->ttl) {
+			ip->check = csum_update(ip->check, bpf_htons(0x0100), 0);
+			ip->ttl--;
+		}
+		if (!r->nat)
+			return 0;
+		old.word[3] = r->source ? ip->saddr : ip->daddr;
+		sum_old = (old.word[3] & 0xffff) + (old.word[3] >> 16);
+		sum_new = (r->addr->word[3] & 0xffff) + (r->addr->word[3] >> 16);
+		ip->check = csum_update(ip->check, csum_fold16(sum_old), csum_fold16(sum_new));
+		if (r->source)
+			ip->saddr = r->addr->word[3];
+		else
+			ip->daddr = r->addr->word[3];
+	} else {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+		union tw_addr *at;
+
+		if ((void *)(ip + 1) > end)
+			return TW_REASON_TRUNCATED;
+		if (r->ttl)
+			ip->hop_limit--;
+		if (!r->nat)
+			return 0;
+		at = r->source ? (union tw_addr *)&ip->saddr : (union tw_addr *)&ip->daddr;
+		old = *at;
+		*at = *r->addr;
+	}
+	if (!r->l4)
+		return 0;
+	if (r->proto == PROTO_TCP || r->proto == PROTO_UDP || r->proto == PROTO_ICMP ||
+	    r->proto == PROTO_ICMP6) {
+		__u32 off = (r->l4_off & 0x1ff) + l4_port_off(r->proto, r->source);
+		__be16 *port = data + off;
+
+		if ((void *)(port + 1) > end)
+			return TW_REASON_TRUNCATED;
+		old_port = *port;
+		*port = new_port;
+	}
+	if (csum_off < 0)
+		return 0;
+	/* ICMPv4 has no pseudo header; SCTP's CRC covers no address, and its port is kept. */
+	if (r->proto != PROTO_ICMP) {
+		__u64 flags = BPF_F_PSEUDO_HDR | (r->proto == PROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
+
+		if (r->family == 4) {
+			diff = bpf_l4_csum_replace(skb, r->l4_off + csum_off, old.word[3],
+						   r->addr->word[3], flags | 4);
+		} else {
+			__s64 d = bpf_csum_diff((__be32 *)&old, 16, (__be32 *)r->addr, 16, 0);
+
+			diff = bpf_l4_csum_replace(skb, r->l4_off + csum_off, 0, d, flags);
+		}
+		if (diff)
+			return TW_REASON_TRUNCATED;
+	}
+	if (old_port != new_port &&
+	    bpf_l4_csum_replace(skb, r->l4_off + csum_off, old_port, new_port,
+				2 | (r->proto == PROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0)))
+		return TW_REASON_TRUNCATED;
+	return 0;
+}
+
+/* The next hop of an OUT half: its own addr, or the unused half's when it translates. */
+static __always_inline long redirect_out(const struct tw_half *h, const struct tw_half *other)
+{
+	const union tw_addr *hop = h->flags & TW_HALF_REWRITE ? &other->addr : &h->addr;
+	struct bpf_redir_neigh nh = {};
+
+	if (!(h->flags & TW_HALF_NEXTHOP))
+		return bpf_redirect_neigh(h->out, NULL, 0, 0);
+	if (h->flags & TW_HALF_NEXTHOP6) {
+		nh.nh_family = AF_INET6;
+		__builtin_memcpy(nh.ipv6_nh, hop, 16);
+	} else {
+		nh.nh_family = AF_INET;
+		nh.ipv4_nh = hop->word[3];
+	}
+	return bpf_redirect_neigh(h->out, &nh, sizeof(nh), 0);
+}
+
+/* Into the container behind port `out`, with the frame addressed to it. */
+static __always_inline long redirect_local(struct __sk_buff *skb, __u32 out, const __u8 *dmac)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	__u8 *smac = (__u8 *)tw_settings.gateway_mac;
+
+	if ((void *)(eth + 1) > end)
+		return TC_DROP;
+	__builtin_memcpy(eth->h_dest, dmac, 4);
+	__builtin_memcpy(eth->h_dest + 4, dmac + 4, 2);
+	*(__u32 *)eth->h_source = *(volatile __u32 *)smac;
+	*(__u16 *)(eth->h_source + 4) = *(volatile __u16 *)(smac + 4);
+	if (tw_settings.no_peer)
+		return bpf_redirect(out, 0);
+	return bpf_redirect_peer(out, 0);
+}
+
+static __always_inline void half_count(struct tw_half *h, __u32 len, __u8 tcp)
+{
+	if (unlikely(!++h->packets))
+		h->packets_hi++;
+	h->bytes += len;
+	h->seen = jiffies_now();
+	/* RST stays only while it is the last word: later data cancels a forged one (I11). */
+	if (unlikely((h->tcp | tcp) & TCP_KEPT))
+		h->tcp = (h->tcp & ~TCP_RST) | (tcp & TCP_KEPT);
+}
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * ICMP errors: those of others are led along the flow they speak of and translated with it;
+ * our own (too big, time exceeded) are made here from the packet that caused them.
+ */
+#ifndef TW_ICMP_H
+#define TW_ICMP_H
+
+#include "slow.h"
+
+/* An ICMP header as far as an error needs it. */
+struct icmp_head {
+	__u8 type;
+	__u8 code;
+	__u16 check;
+	__be32 info; /* frag-needed: MTU in the low half; packet-too-big: MTU */
+};
+
+/* The packet inside an error. */
+struct inner {
+	struct tw_tuple tuple;
+	__u16 l3_off;
+	__u16 l4_off;
+};
+
+/* 0 or a drop reason. Extension headers inside are not followed. */
+static __always_inline int inner_parse(struct __sk_buff *skb, const struct packet *p,
+				       struct inner *in)
+{
+	__be16 ports[4];
+
+	in->l3_off = p->l4_off + sizeof(struct icmp_head);
+	in->tuple.family = p->tuple.family;
+	in->tuple.pad[0] = in->tuple.pad[1] = 0;
+	in->tuple.sport = in->tuple.dport = 0;
+	if (p->tuple.family == 4) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, in->l3_off, &ip, sizeof(ip)))
+			return TW_REASON_TRUNCATED;
+		if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
+			return TW_REASON_ICMP_UNRELATED;
+		addr_map4(&in->tuple.saddr, ip.saddr);
+		addr_map4(&in->tuple.daddr, ip.daddr);
+		in->tuple.proto = ip.protocol;
+		in->l4_off = in->l3_off + ip.ihl * 4;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, in->l3_off, &ip, sizeof(ip)))
+			return TW_REASON_TRUNCATED;
+		__builtin_memcpy(&in->tuple.saddr, &ip.saddr, 16);
+		__builtin_memcpy(&in->tuple.daddr, &ip.daddr, 16);
+		in->tuple.proto = ip.nexthdr;
+		in->l4_off = in->l3_off + sizeof(ip);
+	}
+	if (!proto_has_ports(in->tuple.proto) && in->tuple.proto != PROTO_SCTP)
+		return 0;
+	if (bpf_skb_load_bytes(skb, in->l4_off, ports, sizeof(ports)))
+		return TW_REASON_TRUNCATED;
+	if (in->tuple.proto == PROTO_ICMP || in->tuple.proto == PROTO_ICMP6) {
+		in->tuple.sport = in->tuple.dport = ports[2];
+	} else {
+		in->tuple.sport = ports[0];
+		in->tuple.dport = ports[1];
+	}
+	return 0;
+}
+
+/*
+ * Rewrites an error for a translated flow: outer source (OUT) or destination, and the same
+ * address and port inside. The inner IP header's checksum is mended, so for ICMPv4 the inner
+ * address leaves the ICMP checksum alone. The inner transport checksum is left: nobody can
+ * verify it over a part. 0 or a drop reason.
+ */
+static __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half *h,
+				     const struct inner *in, __u32 l4_off)
+{
+	bool out, v4;
+	__u32 addr_size, outer_off, inner_off, port_off, check = l4_off + 2;
+	union tw_addr old = {}, new;
+	__be16 old_port = 0, new_port;
+
+	if (!h || !in)
+		return TW_REASON_INTERNAL;
+	out = h->kind == TW_KIND_OUT;
+	v4 = in->tuple.family == 4;
+	new = h->addr;
+	new_port = h->port;
+	addr_size = v4 ? 4 : 16;
+	/* The error runs against the inner packet: outer source = inner destination. */
+	outer_off = L3_OFF + (v4 ? (out ? 12 : 16) : (out ? 8 : 24));
+	inner_off = in->l3_off + (v4 ? (out ? 16 : 12) : (out ? 24 : 8));
+	port_off = in->l4_off + l4_port_off(in->tuple.proto, !out);
+	if (v4) {
+		__be32 a = new.word[3], before;
+
+		if (bpf_skb_load_bytes(skb, outer_off, &before, 4))
+			return TW_REASON_TRUNCATED;
+		if (bpf_skb_store_bytes(skb, outer_off, &a, 4, 0) ||
+		    bpf_l3_csum_replace(skb, L3_OFF + 10, before, a, 4))
+			return TW_REASON_TRUNCATED;
+		if (bpf_skb_store_bytes(skb, inner_off, &a, 4, 0) ||
+		    bpf_l3_csum_replace(skb, in->l3_off + 10, before, a, 4))
+			return TW_REASON_TRUNCATED;
+	} else {
+		__s64 diff;
+
+		if (bpf_skb_load_bytes(skb, outer_off, &old, 16))
+			return TW_REASON_TRUNCATED;
+		diff = bpf_csum_diff((__be32 *)&old, 16, (__be32 *)&new, 16, 0);
+		if (bpf_skb_store_bytes(skb, outer_off, &new, 16, 0) ||
+		    bpf_skb_store_bytes(skb, inner_off, &new, 16, 0) ||
+		    bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR) ||
+		    bpf_l4_csum_replace(skb, check, 0, diff, 0))
+			return TW_REASON_TRUNCATED;
+	}
+	if (!proto_has_ports(in->tuple.proto))
+		return 0;
+	if (bpf_skb_load_bytes(skb, port_off, &old_port, 2) ||
+	    bpf_skb_store_bytes(skb, port_off, &new_port, 2, 0) ||
+	    bpf_l4_csum_replace(skb, check, old_port, new_port, 2))
+		return TW_REASON_TRUNCATED;
+	(void)addr_size;
+	return 0;
+}
+
+/*
+ * An error counts when a flow carries packets in its direction from where it came, and its
+ * inner packet was sent by its receiver; from a container also: was sent to it (I12).
+ */
+static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratch *s,
+					    const struct hook *hook)
+{
+	const struct packet *p = &s->packet;
+	struct inner in = {};
+	struct ends none = {};
+	struct tw_half *h, *other;
+	struct tw_flow *f;
+	__u32 dir, word;
+	int reason;
+
+	/* Errors that the host makes itself (no route, frag-needed, ...) always pass. */
+	if (p->in == TW_IN_HOST)
+		return TC_NEXT;
+	reason = inner_parse(skb, p, &in);
+	if (reason)
+		goto unrelated;
+	reason = TW_REASON_ICMP_UNRELATED;
+	if (in.tuple.saddr.quad[0] != p->tuple.daddr.quad[0] ||
+	    in.tuple.saddr.quad[1] != p->tuple.daddr.quad[1])
+		goto unrelated;
+	if (hook->id == TW_HOOK_FROM_CONTAINER &&
+	    (in.tuple.daddr.quad[0] != p->tuple.saddr.quad[0] ||
+	     in.tuple.daddr.quad[1] != p->tuple.saddr.quad[1]))
+		goto unrelated;
+	tuple_reverse(&s->opener, &in.tuple);
+	f = flow_find(s, &s->opener, &dir);
+	if (!f)
+		goto unrelated;
+	h = &f->half[dir & 1];
+	other = &f->half[(dir & 1) ^ 1];
+	/* Through the stack a router's error may come in elsewhere than the flow. */
+	if (hook->id != TW_HOOK_TO_CONTAINER && !half_current(h, p->in))
+		goto unrelated;
+	if (h->kind == TW_KIND_DENY || h->kind == TW_KIND_NONE)
+		goto unrelated;
+	metric_count(TW_REASON_OK, hook->id, p->len);
+	if (hook->id == TW_HOOK_TO_CONTAINER || h->kind == TW_KIND_STACK || h->kind == TW_KIND_PASS)
+		return TC_NEXT;
+	if (h->flags & TW_HALF_TTL) {
+		struct rewrite r = { .ttl = true, .family = p->tuple.family };
+
+		reason = packet_rewrite(skb, &r);
+		if (reason)
+			return packet_drop(skb, s, &none, reason);
+	}
+	if (h->flags & TW_HALF_REWRITE) {
+		reason = icmp_translate(skb, h, &in, p->l4_off);
+		if (reason)
+			return packet_drop(skb, s, &none, reason);
+	}
+	if (h->kind == TW_KIND_OUT)
+		return redirect_out(h, other);
+	return redirect_local(skb, h->out, h->dmac);
+unrelated:
+	/* On an uplink it may be about the host's own packets. */
+	if (hook->id == TW_HOOK_FROM_UPLINK) {
+		word = ipcache_word(s, &p->tuple.daddr, p->tuple.family);
+		if (!word_is_endpoint(word))
+			return TC_NEXT;
+	}
+	return packet_drop(skb, s, &none, reason);
+}
+
+/* Bytes of the offending packet that an error carries: header and first 8 bytes of payload. */
+#define ICMP_QUOTE4 28
+#define ICMP_QUOTE6 48
+
+static __always_inline __u16 csum_bytes(const void *buf, __u32 len, __u32 seed)
+{
+	__s64 sum = bpf_csum_diff(NULL, 0, (__be32 *)buf, len, seed);
+
+	return ~csum_fold16((__u32)sum);
+}
+
+/* Lays out the IPv4 error in s->bytes. The quote is at its end. */
+static __always_inline void icmp_build4(struct scratch *s, __u16 mtu)
+{
+	struct iphdr *ip = (struct iphdr *)s->bytes;
+	struct icmp_head *icmp = (struct icmp_head *)(s->bytes + 20);
+	__be32 to = ((struct iphdr *)(s->bytes + 28))->saddr;
+
+	__builtin_memset(s->bytes, 0, 28);
+	icmp->type = mtu ? 3 : 11;
+	icmp->code = mtu ? 4 : 0;
+	icmp->info = bpf_htonl(mtu);
+	icmp->check = csum_bytes(icmp, 8 + ICMP_QUOTE4, 0);
+	*(__u8 *)ip = 0x45;
+	ip->tot_len = bpf_htons(28 + ICMP_QUOTE4);
+	ip->ttl = 64;
+	ip->protocol = PROTO_ICMP;
+	ip->saddr = bpf_htonl(0xa9fe0101); /* 169.254.1.1, the gateway */
+	ip->daddr = to;
+	ip->check = csum_bytes(ip, 20, 0);
+}
+
+static __always_inline void icmp_build6(struct scratch *s, __u16 mtu)
+{
+	struct ipv6hdr *ip = (struct ipv6hdr *)s->bytes;
+	struct icmp_head *icmp = (struct icmp_head *)(s->bytes + 40);
+	struct {
+		__be32 len;
+		__be32 next;
+	} pseudo = { bpf_htonl(8 + ICMP_QUOTE6), bpf_htonl(PROTO_ICMP6) };
+	__u32 sum;
+
+	__builtin_memcpy(&ip->daddr, s->bytes + 48 + 8, 16);
+	__builtin_memset(s->bytes, 0, 24);
+	__builtin_memset(icmp, 0, 8);
+	*(__u8 *)ip = 0x60;
+	ip->payload_len = pseudo.len >> 16;
+	ip->nexthdr = PROTO_ICMP6;
+	ip->hop_limit = 64;
+	ip->saddr.in6_u.u6_addr32[0] = bpf_htonl(0xfe800000);
+	ip->saddr.in6_u.u6_addr32[3] = bpf_htonl(1); /* fe80::1, the gateway */
+	icmp->type = mtu ? 2 : 3;
+	icmp->info = bpf_htonl(mtu);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&ip->saddr, 32, 0);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, 8, sum);
+	icmp->check = csum_bytes(icmp, 8 + ICMP_QUOTE6, sum);
+}
+
+/*
+ * The packet in skb was dropped and counted; answer its sender, a container, with frag-needed
+ * or packet-too-big (s->packet.mtu) or time exceeded (mtu 0). It goes straight into the
+ * container. Never about ICMP errors or later fragments (RFC 1122 3.2.2, RFC 4443 2.4).
+ */
+static __always_inline int icmp_answer(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_get();
+	__u8 macs[12];
+	__u32 quote, head;
+	bool v4;
+
+	if (!s || s->packet.hook != TW_HOOK_FROM_CONTAINER ||
+	    s->packet.flags & (PACKET_ICMP_ERROR | PACKET_FRAG_LATER))
+		return TC_DROP;
+	v4 = s->packet.tuple.family == 4;
+	quote = v4 ? ICMP_QUOTE4 : ICMP_QUOTE6;
+	head = v4 ? 28 : 48;
+	if (bpf_skb_load_bytes(skb, 0, macs, 12))
+		return TC_DROP;
+	if (v4) {
+		if (bpf_skb_load_bytes(skb, L3_OFF, s->bytes + 28, ICMP_QUOTE4))
+			return TC_DROP;
+		icmp_build4(s, s->packet.mtu);
+	} else {
+		if (bpf_skb_load_bytes(skb, L3_OFF, s->bytes + 48, ICMP_QUOTE6))
+			return TC_DROP;
+		icmp_build6(s, s->packet.mtu);
+	}
+	/* Room for all of it, then exactly that: one store, whatever was there before. */
+	if (bpf_skb_change_tail(skb, ETH_HLEN + head + quote, 0))
+		return TC_DROP;
+	if (v4) {
+		if (bpf_skb_store_bytes(skb, L3_OFF, s->bytes, 28 + ICMP_QUOTE4, 0))
+			return TC_DROP;
+	} else if (bpf_skb_store_bytes(skb, L3_OFF, s->bytes, 48 + ICMP_QUOTE6, 0)) {
+		return TC_DROP;
+	}
+	if (bpf_skb_store_bytes(skb, 0, macs + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, macs, 6, 0))
+		return TC_DROP;
+	counter_add(TW_COUNTER_ICMP_SENT, 1);
+	return bpf_redirect_peer(skb->ifindex, 0);
+}
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Source translation to the outside (I6, I7). A port is claimed by inserting the reply entry,
+ * which only one CPU can; then the forward entry. Each entry names the other's tuple, so
+ * either rebuilds a lost twin.
+ */
+#ifndef TW_NAT_H
+#define TW_NAT_H
+
+#include "decide.h"
+
+#define SNAT_TRIES 16
+
+/* The masquerade address of d->oif for the opener's family; NULL: leave untranslated. */
+static __always_inline const union tw_addr *masq_addr(struct scratch *s, const struct decision *d,
+						      union tw_addr *buf, int *reason)
+{
+	__u32 oif = d->oif;
+	struct tw_uplink *uplink;
+
+	*reason = 0;
+	if (s->opener.family == 4 ? !tw_settings.masquerade4 : !tw_settings.masquerade6)
+		return NULL;
+	if (tw_settings.have_nomasq) {
+		s->prefix.prefixlen = 128;
+		s->prefix.addr = s->opener.daddr;
+		if (bpf_map_lookup_elem(&tw_nomasq, &s->prefix))
+			return NULL;
+	}
+	uplink = bpf_map_lookup_elem(&tw_uplinks, &oif);
+	if (!uplink || (s->opener.family == 4 ? !uplink->masq4 : addr_is_zero(&uplink->masq6))) {
+		*reason = TW_REASON_NO_MASQ;
+		return NULL;
+	}
+	if (s->opener.family == 4)
+		addr_map4(buf, uplink->masq4);
+	else
+		*buf = uplink->masq6;
+	return buf;
+}
+
+static __always_inline bool proto_has_ports(__u8 proto)
+{
+	return proto == PROTO_TCP || proto == PROTO_UDP || proto == PROTO_ICMP ||
+	       proto == PROTO_ICMP6;
+}
+
+/* Does a socket of the host use (masquerade address, port) with this peer, or listen there? */
+static __always_inline bool host_socket(struct __sk_buff *skb, const struct tw_tuple *t)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	__u32 size;
+
+	if (t->family == 4) {
+		tuple.ipv4.saddr = t->saddr.word[3];
+		tuple.ipv4.daddr = t->daddr.word[3];
+		tuple.ipv4.sport = t->sport;
+		tuple.ipv4.dport = t->dport;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &t->saddr, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, &t->daddr, 16);
+		tuple.ipv6.sport = t->sport;
+		tuple.ipv6.dport = t->dport;
+		size = sizeof(tuple.ipv6);
+	}
+	if (t->proto == PROTO_TCP)
+		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else if (t->proto == PROTO_UDP)
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		return false;
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* Builds the reply entry of s->opener in s->flow; s->twin is its tuple. */
+static __always_inline void reply_build(struct scratch *s, const struct decision *d, __u32 dir)
+{
+	struct tw_half *h = &s->flow.half[dir & 1];
+	__u32 stamp = decision_stamp(d);
+
+	__builtin_memset(&s->flow, 0, sizeof(s->flow));
+	h->stamp = s->flow.half[(dir & 1) ^ 1].stamp = stamp;
+	h->seen = s->flow.half[(dir & 1) ^ 1].seen = jiffies_now();
+	h->slot_to = d->from.slot;
+	h->in = d->oif;
+	half_local(h, &d->from);
+	h->flags = TW_HALF_TTL | TW_HALF_REWRITE | TW_HALF_TWIN | TW_HALF_REPLY_ENTRY;
+	h->addr = s->opener.saddr;
+	h->port = s->opener.sport;
+}
+
+/* Does the entry under s->twin belong to s->opener? */
+static __always_inline bool reply_is_ours(struct scratch *s, const struct tw_half *h)
+{
+	return h->flags & TW_HALF_REPLY_ENTRY && h->port == s->opener.sport &&
+	       h->addr.quad[0] == s->opener.saddr.quad[0] &&
+	       h->addr.quad[1] == s->opener.saddr.quad[1];
+}
+
+static __always_inline void twin_port(struct scratch *s, __be16 port)
+{
+	s->twin.dport = port;
+	if (s->opener.proto == PROTO_ICMP || s->opener.proto == PROTO_ICMP6)
+		s->twin.sport = port;
+}
+
+/*
+ * Puts the reply entry for port s->twin.dport in place: made, or found to be ours and brought
+ * up to date. 0, -EEXIST when another connection has the port, or another -errno.
+ */
+static __noinline long reply_claim(struct scratch *s, const struct decision *d)
+{
+	struct tw_flow *f;
+	__u32 dir;
+	long err;
+
+	if (!s || !d)
+		return -EBUSY;
+	dir = flow_key(s, &s->twin);
+	reply_build(s, d, dir);
+	err = flow_insert(s, &s->twin);
+	if (err != -EEXIST)
+		return err;
+	f = flow_find(s, &s->twin, &dir);
+	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
+		return -EEXIST;
+	return flow_rewrite(f, &s->flow, false);
+}
+
+/*
+ * Chooses a port and claims it. `keep` is the port of a connection that is judged again, or 0.
+ * Sockets of the host are avoided: the range is reserved, but a bind() may name a port.
+ */
+static __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s,
+				 const struct decision *d, __be16 keep)
+{
+	__u32 range, first, i, hash;
+	long err;
+
+	if (!s || !d)
+		return TW_REASON_INTERNAL;
+	tuple_reverse(&s->twin, &s->opener);
+	s->twin.daddr = s->nat_addr;
+	if (!proto_has_ports(s->opener.proto)) {
+		err = reply_claim(s, d);
+		return !err ? 0 : err == -EEXIST ? TW_REASON_NO_PORT : TW_REASON_MAP_FULL;
+	}
+	if (keep) {
+		twin_port(s, keep);
+		s->nat_port = keep;
+		err = reply_claim(s, d);
+		return !err ? 0 : err == -EEXIST ? TW_REASON_NO_PORT : TW_REASON_MAP_FULL;
+	}
+	first = tw_settings.snat_first;
+	range = tw_settings.snat_last - first + 1;
+	hash = s->opener.saddr.word[3] ^ s->opener.daddr.word[3] * 0x9e3779b1u;
+	hash = (hash ^ ((__u32)s->opener.sport << 16 | s->opener.dport)) * 0x85ebca6bu;
+	hash ^= hash >> 15;
+	for (i = 0; i < SNAT_TRIES; i++) {
+		__u32 port = first + (hash + i * 0x9e37u) % (range ?: 1);
+
+		twin_port(s, bpf_htons(port));
+		if (host_socket(skb, &s->twin))
+			continue;
+		s->nat_port = bpf_htons(port);
+		err = reply_claim(s, d);
+		if (!err)
+			return 0;
+		if (err != -EEXIST)
+			return TW_REASON_MAP_FULL;
+	}
+	s->nat_port = 0;
+	return TW_REASON_NO_PORT;
+}
+
+/* Turns the OUT half that flow_build() made into a translated one; its next hop moves over. */
+static __always_inline void flow_translate(struct scratch *s, const struct decision *d, __u32 dir)
+{
+	struct tw_half *fwd = &s->flow.half[dir & 1], *other = &s->flow.half[(dir & 1) ^ 1];
+	__u32 stamp = other->stamp, seen = other->seen;
+
+	__builtin_memset(other, 0, sizeof(*other));
+	other->stamp = stamp;
+	other->seen = seen;
+	other->addr = d->hop;
+	fwd->flags |= TW_HALF_REWRITE | TW_HALF_TWIN;
+	fwd->addr = s->nat_addr;
+	fwd->port = s->nat_port;
+}
+
+#endif

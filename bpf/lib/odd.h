@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Packets that the fast path does not take: not plain TCP or UDP, or not plain IP. */
+#ifndef TW_ODD_H
+#define TW_ODD_H
+
+#include "icmp.h"
+
+static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s, __u32 reason,
+					const struct hook *hook)
+{
+	struct ends none = {};
+
+	/*
+	 * From an uplink the host's stack decides (neighbour discovery, multicast, its own
+	 * fragments); should it forward such a packet to a container, the port's other hook
+	 * drops it. What the host itself sends is its own.
+	 */
+	if (hook->id == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)
+		return TC_NEXT;
+	return packet_drop(skb, s, &none, reason);
+}
+
+static __always_inline int slow_odd(struct __sk_buff *skb, __u32 in, const struct hook *hook)
+{
+	struct scratch *s = scratch_get();
+	struct ends none = {};
+	struct tw_flow *f;
+	int reason;
+	__u32 dir;
+
+	if (!s)
+		return TC_DROP;
+	s->packet.in = in;
+	s->packet.hook = hook->id;
+	s->packet.len = skb->len;
+	__builtin_memset(&s->packet.tuple, 0, sizeof(s->packet.tuple));
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return odd_unparsed(skb, s, TW_REASON_NOT_IP, hook);
+	/* So that headers can be read and written in place; data beyond is of no interest. */
+	bpf_skb_pull_data(skb, skb->len < 128 ? skb->len : 128);
+	reason = packet_parse(skb, &s->packet);
+	if (reason)
+		return odd_unparsed(skb, s, reason, hook);
+	if (s->packet.flags & PACKET_ICMP_ERROR)
+		return icmp_error_carry(skb, s, hook);
+	f = flow_find(s, &s->packet.tuple, &dir);
+	if (f) {
+		struct tw_half *h = &f->half[dir & 1];
+
+		if (half_current(h, in) && !tcp_reopens(f, s->packet.tcp))
+			return flow_carry(skb, s, f, dir, &none);
+	}
+	return packet_jump(skb, hook->new, hook->id);
+}
+
+#endif

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The slow programs' bodies: open a flow, judge one again, or say why not. */
+#ifndef TW_SLOW_H
+#define TW_SLOW_H
+
+#include "nat.h"
+
+/* What is known of the packet's flow before it is judged. */
+enum flow_mode {
+	FLOW_FRESH,   /* no entry: insert */
+	FLOW_AGAIN,   /* an entry whose decision has lapsed: judge the stored opener */
+	FLOW_REOPEN,  /* an entry whose flow is over or whose endpoint is gone: this packet opens */
+};
+
+static __always_inline bool half_unused(const struct tw_half *other)
+{
+	return other->flags & TW_HALF_TWIN;
+}
+
+/* A packet that may open a flow; others need one (I1). */
+static __always_inline bool packet_opens(const struct packet *p)
+{
+	if (p->tuple.proto == PROTO_TCP)
+		return (p->tcp & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN ||
+		       p->flags & PACKET_FRAG_LATER;
+	if (p->tuple.proto == PROTO_ICMP || p->tuple.proto == PROTO_ICMP6)
+		return icmp_is_request(p->tuple.proto, p->icmp_type) ||
+		       p->flags & PACKET_FRAG_LATER;
+	return true;
+}
+
+/* Sets s->opener from the entry that the packet met. 0 or a drop reason. */
+static __always_inline int opener_find(struct scratch *s, const struct tw_half *h,
+				       const struct tw_half *other, struct decision *d,
+				       enum flow_mode *mode, __u32 stamp)
+{
+	const struct packet *p = &s->packet;
+
+	if (half_unused(other))
+		return TW_REASON_NO_FLOW;
+	*mode = FLOW_AGAIN;
+	if (h->in != p->in) {
+		/*
+		 * A new container behind an old address, or the host's stack now in between: the
+		 * old decision has lapsed, so the packet may open its own. Otherwise somebody
+		 * else is using the tuple (I2).
+		 */
+		if (h->stamp == stamp || !packet_opens(p) || h->flags & TW_HALF_REPLY_ENTRY)
+			return TW_REASON_WRONG_INGRESS;
+		*mode = FLOW_REOPEN;
+	}
+	if ((p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && p->tuple.proto == PROTO_TCP &&
+	    (((h->tcp | other->tcp) & TCP_RST) || (h->tcp & other->tcp & TCP_FIN)) &&
+	    !(h->flags & TW_HALF_REPLY_ENTRY))
+		*mode = FLOW_REOPEN;
+	d->in = p->in;
+	if (*mode == FLOW_REOPEN || h->flags & TW_HALF_OPENER) {
+		s->opener = p->tuple;
+		return 0;
+	}
+	tuple_reverse(&s->opener, &p->tuple);
+	d->in = other->in;
+	if (h->flags & TW_HALF_REPLY_ENTRY) {
+		struct tw_flow *forward;
+		__u32 dir;
+
+		/* The forward entry's tuple: the container's own address and port. */
+		s->opener.saddr = h->addr;
+		s->opener.sport = h->port;
+		if (p->tuple.proto == PROTO_ICMP || p->tuple.proto == PROTO_ICMP6)
+			s->opener.dport = h->port;
+		/* The port the container had when it opened; a lost twin is rebuilt with it. */
+		forward = flow_find(s, &s->opener, &dir);
+		d->in = forward ? forward->half[dir & 1].in : h->out;
+	}
+	return 0;
+}
+
+/* Writes s->flow under s->opener: into an entry that is there, or as a new one. */
+static __noinline int flow_put(struct scratch *s, __u32 reopen)
+{
+	struct tw_flow *f;
+	__u32 dir;
+	long err;
+
+	if (!s)
+		return TW_REASON_INTERNAL;
+	f = flow_find(s, &s->opener, &dir);
+	if (f)
+		return flow_rewrite(f, &s->flow, reopen) ? TW_REASON_NO_FLOW : 0;
+	err = flow_insert(s, &s->opener);
+	if (!err || err == -EEXIST) /* lost a race: the winner's decision stands */
+		return 0;
+	return TW_REASON_MAP_FULL;
+}
+
+/* Revokes the entries of s->opener (and its twin) in place. */
+static __noinline int flow_deny(struct scratch *s, __u32 stamp)
+{
+	struct tw_flow *f, *twin;
+	struct tw_half *h;
+	__u32 dir;
+
+	if (!s)
+		return 0;
+	f = flow_find(s, &s->opener, &dir);
+	if (!f)
+		return 0;
+	h = &f->half[dir & 1];
+	if (h->flags & TW_HALF_TWIN) {
+		tuple_reverse(&s->twin, &s->opener);
+		s->twin.daddr = h->addr;
+		twin_port(s, h->port);
+		twin = flow_find(s, &s->twin, &dir);
+		if (twin)
+			flow_revoke(twin, stamp);
+	}
+	flow_revoke(f, stamp);
+	return 0;
+}
+
+/* Who is talking to whom, and may they? Fills d. 0 or a drop reason. */
+static __always_inline int flow_judge(struct __sk_buff *skb, struct scratch *s, struct decision *d,
+				      enum flow_mode mode)
+{
+	const struct packet *p = &s->packet;
+	const union tw_addr *inside, *outside;
+	int reason;
+
+	reason = end_from(s, d);
+	if (reason)
+		return reason;
+	reason = end_to(s, d);
+	if (reason)
+		return reason;
+	/* Through the host's stack things come to a port only for the container behind it. */
+	if ((d->in & TW_IN_STACK || d->in == TW_IN_HOST) &&
+	    (!d->to.slot || (mode != FLOW_AGAIN && d->to.ifindex != skb->ifindex)))
+		return TW_REASON_NO_ENDPOINT;
+	reason = judge(&d->from, &d->to, s->opener.proto, s->opener.dport);
+	if (reason)
+		return reason;
+	/* In the middle of a connection that nobody opened here: only if both ways may (I1). */
+	if (mode == FLOW_FRESH && !packet_opens(p)) {
+		if (p->tuple.proto != PROTO_TCP || p->tcp & TCP_RST ||
+		    judge(&d->to, &d->from, s->opener.proto, s->opener.sport))
+			return TW_REASON_NO_FLOW;
+	}
+	if (d->in & TW_IN_STACK || d->in == TW_IN_HOST)
+		return 0;
+	if (d->from.slot && (d->to.slot || d->to.identity == TW_ID_HOST))
+		return 0;
+	/* One end is outside: the container's packets need a way there. */
+	inside = d->from.slot ? &s->opener.saddr : &s->opener.daddr;
+	outside = d->from.slot ? &s->opener.daddr : &s->opener.saddr;
+	return route_find(skb, d, inside, outside,
+			  (d->from.slot ? d->from.ifindex : d->to.ifindex) << 8 |
+				  s->opener.family);
+}
+
+/* The port and address that a translated connection has now, to be kept (I4). */
+static __always_inline void nat_keep(struct scratch *s, __be16 *keep)
+{
+	struct packet *p = &s->packet;
+	struct tw_flow *f;
+	__u32 dir;
+
+	f = flow_find(s, &s->opener, &dir);
+	if (f && f->half[dir & 1].flags & TW_HALF_TWIN) {
+		*keep = f->half[dir & 1].port;
+		s->nat_addr = f->half[dir & 1].addr;
+	} else if (s->opener.saddr.quad[1] != p->tuple.saddr.quad[1] ||
+		   s->opener.saddr.quad[0] != p->tuple.saddr.quad[0]) {
+		/* Met through the reply entry; the forward one is lost. */
+		*keep = p->tuple.dport;
+		s->nat_addr = p->tuple.daddr;
+	}
+}
+
+/* Makes or renews the entries for an allowed flow. 0 or a drop reason. */
+static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s,
+					struct decision *d, enum flow_mode mode)
+{
+	__u32 dir = flow_key(s, &s->opener);
+	const union tw_addr *masq = NULL;
+	union tw_addr addr, kept = {};
+	__be16 keep = 0;
+	int reason;
+
+	s->nat_port = 0;
+	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
+	if (d->from.slot && d->oif && !tw_settings.outside_stack) {
+		masq = masq_addr(s, d, &addr, &reason);
+		if (reason)
+			return reason;
+	}
+	if (masq) {
+		if (mode == FLOW_AGAIN) {
+			nat_keep(s, &keep);
+			kept = s->nat_addr;
+			/* The address it left with is no longer ours: the flow is over (I4). */
+			if (keep && (kept.quad[0] != masq->quad[0] || kept.quad[1] != masq->quad[1]))
+				return TW_REASON_NO_MASQ;
+		}
+		s->nat_addr = *masq;
+		reason = snat_claim(skb, s, d, keep);
+		if (reason)
+			return reason;
+	}
+	flow_build(s, d, dir);
+	if (masq)
+		flow_translate(s, d, dir);
+	return flow_put(s, mode == FLOW_REOPEN);
+}
+
+/* A re-decision is no new flow, and the node itself is not limited (I10). */
+static __always_inline int flow_open(struct __sk_buff *skb, struct scratch *s, struct decision *d,
+				     enum flow_mode mode, __u32 charged_before)
+{
+	__u32 slot = d->from.slot;
+	int reason;
+
+	if (mode == FLOW_AGAIN || d->in == TW_IN_HOST) {
+		reason = flow_install(skb, s, d, mode);
+	} else {
+		reason = budget_take(slot);
+		if (reason)
+			return reason;
+		reason = flow_install(skb, s, d, mode);
+		if (reason)
+			budget_return(slot);
+	}
+	if (!reason && mode == FLOW_REOPEN && charged_before != NO_CHARGE)
+		budget_return(charged_before);
+	return reason;
+}
+
+static __always_inline void ends_fill(struct ends *e, const struct decision *d)
+{
+	e->identity_from = d->from.identity;
+	e->identity_to = d->to.identity;
+	e->version_from = d->from.version;
+	e->version_to = d->to.version;
+	e->slot_from = d->from.slot;
+	e->slot_to = d->to.slot;
+}
+
+static __always_inline __u32 packet_headers(const struct packet *p)
+{
+	return p->l4_off - ETH_HLEN + (p->tuple.proto == PROTO_TCP ? 20 : 8);
+}
+
+/* Acts on the packet by an entry that is there now; a failure is a named drop. */
+static __always_inline int flow_carry(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
+				      __u32 dir, const struct ends *e)
+{
+	struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
+	int ret;
+
+	if (h->kind == TW_KIND_DENY)
+		return packet_drop(skb, s, e, TW_REASON_REVOKED);
+	if (h->kind == TW_KIND_NONE)
+		return packet_drop(skb, s, e, TW_REASON_NO_FLOW);
+	ret = half_forward(skb, h, other, &s->packet, packet_headers(&s->packet));
+	if (ret < NOT_DONE(0))
+		return ret;
+	ret -= NOT_DONE(0);
+	if (ret == TW_REASON_TOO_BIG || ret == TW_REASON_TTL) {
+		s->packet.mtu = ret == TW_REASON_TOO_BIG ? h->mtu : 0;
+		packet_drop(skb, s, e, ret);
+		return packet_jump(skb, TW_JUMP_ICMP_ERROR, s->packet.hook);
+	}
+	return packet_drop(skb, s, e, ret);
+}
+
+/*
+ * On an uplink, what is for no container is the host's business: TC_NEXT. Except what only
+ * somebody lying would send (I2), and what would make the host answer for a translation that
+ * is no more (I7). Returns a drop reason, -1 for the stack, 0 for a container.
+ */
+static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
+{
+	const struct packet *p = &s->packet;
+	__u32 word = ipcache_word(s, &p->tuple.saddr, p->tuple.family);
+	__u32 ifindex = skb->ifindex;
+	struct tw_uplink *uplink;
+	union tw_addr masq;
+	__u16 port;
+
+	if (word_is_endpoint(word) || word == TW_ID_HOST)
+		return TW_REASON_SPOOFED;
+	word = ipcache_word(s, &p->tuple.daddr, p->tuple.family);
+	if (word_is_endpoint(word) || word == TW_ID_UNASSIGNED)
+		return 0;
+	port = bpf_ntohs(p->tuple.dport);
+	if ((p->tuple.proto != PROTO_TCP && p->tuple.proto != PROTO_UDP) ||
+	    port < tw_settings.snat_first || port > tw_settings.snat_last)
+		return -1;
+	uplink = bpf_map_lookup_elem(&tw_uplinks, &ifindex);
+	if (!uplink)
+		return -1;
+	if (p->tuple.family == 4)
+		addr_map4(&masq, uplink->masq4);
+	else
+		masq = uplink->masq6;
+	if (masq.quad[0] != p->tuple.daddr.quad[0] || masq.quad[1] != p->tuple.daddr.quad[1])
+		return -1;
+	return host_socket(skb, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
+}
+
+static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *hook)
+{
+	struct scratch *s = scratch_get();
+	enum flow_mode mode = FLOW_FRESH;
+	struct decision d = {};
+	struct ends ends = {};
+	struct tw_flow *f;
+	__u32 dir, charged_before = NO_CHARGE;
+	int reason;
+
+	if (!s)
+		return TC_DROP;
+	s->nat_port = 0;
+	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
+	d.epoch_node = epoch_read(0);
+	barrier();
+	d.in = s->packet.in;
+	s->opener = s->packet.tuple;
+	f = flow_find(s, &s->packet.tuple, &dir);
+	if (f) {
+		const struct tw_epochs *e = epochs_get();
+		struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
+
+		if (!e)
+			return TC_DROP;
+		reason = opener_find(s, h, other, &d, &mode, stamp_of(e, h->slot_from, h->slot_to));
+		if (reason)
+			return packet_drop(skb, s, &ends, reason);
+		charged_before = flow_charged(f);
+	} else if (hook->id == TW_HOOK_FROM_UPLINK) {
+		reason = uplink_sort(skb, s);
+		if (reason < 0)
+			return TC_NEXT;
+		if (reason)
+			return packet_drop(skb, s, &ends, reason);
+	}
+	reason = flow_judge(skb, s, &d, mode);
+	ends_fill(&ends, &d);
+	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
+	if (reason == TW_REASON_MULTICAST && d.in == TW_IN_HOST)
+		return TC_NEXT;
+	if (!reason)
+		reason = flow_open(skb, s, &d, mode, charged_before);
+	if (reason) {
+		if (mode == FLOW_FRESH)
+			return packet_drop(skb, s, &ends, reason);
+		flow_deny(s, decision_stamp(&d));
+		counter_add(TW_COUNTER_REDECISIONS, 1);
+		event_packet(s, &ends, TW_EVENT_REVOKE, reason, skb->ifindex);
+		return packet_drop(skb, s, &ends, TW_REASON_REVOKED);
+	}
+	metric_count(TW_REASON_OK, hook->id, s->packet.len);
+	if (mode == FLOW_AGAIN) {
+		counter_add(TW_COUNTER_REDECISIONS, 1);
+	} else {
+		counter_add(TW_COUNTER_INSERTS, 1);
+		event_packet(s, &ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
+	}
+	f = flow_find(s, &s->packet.tuple, &dir);
+	if (!f)
+		return packet_drop(skb, s, &ends, TW_REASON_NO_FLOW);
+	return flow_carry(skb, s, f, dir, &ends);
+}
+
+#endif
