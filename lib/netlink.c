@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
@@ -280,6 +281,18 @@ void nl_put_route(struct nl_batch *b, uint16_t flags, const struct nl_route *rou
 	mnl_attr_put_u32(nlh, RTA_TABLE, route->table ? route->table : RT_TABLE_MAIN);
 }
 
+void nl_put_rule(struct nl_batch *b, const union tw_addr *from, uint32_t table, const char *what)
+{
+	struct nlmsghdr *nlh = nl_batch_put(b, RTM_NEWRULE, NL_NEW, what);
+	struct fib_rule_hdr *frh = mnl_nlmsg_put_extra_header(nlh, sizeof(*frh));
+
+	frh->family = addr_family(from);
+	frh->src_len = wire_len(from, 128);
+	frh->action = FR_ACT_TO_TBL;
+	attr_put_addr(nlh, FRA_SRC, from);
+	mnl_attr_put_u32(nlh, FRA_TABLE, table);
+}
+
 /* ---- answers ------------------------------------------------------------------------------------ */
 
 static void link_info_parse(const struct nlattr *info, struct nl_link *out)
@@ -293,7 +306,7 @@ static void link_info_parse(const struct nlattr *info, struct nl_link *out)
 	}
 }
 
-int nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out)
+void nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
 	struct nl_link link = {.ifindex = (uint32_t)ifi->ifi_index, .flags = ifi->ifi_flags};
@@ -323,7 +336,6 @@ int nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out)
 		}
 	}
 	*out = link;
-	return 0;
 }
 
 static int link_cb(const struct nlmsghdr *nlh, void *arg)
@@ -365,6 +377,39 @@ int nl_link_delete(struct nl *nl, uint32_t ifindex, const char *name)
 	return nl_batch_send(nl, &b, NULL, NULL, NULL, 0);
 }
 
+struct each {
+	uint32_t ifindex;
+	int (*link)(void *arg, const struct nl_link *link);
+	int (*addr)(void *arg, const struct nl_addr *addr);
+	int (*route)(void *arg, const struct nl_route *route);
+	void *arg;
+	int rc;
+};
+
+static int link_each_cb(const struct nlmsghdr *nlh, void *arg)
+{
+	struct each *each = arg;
+	struct nl_link link;
+
+	if (nlh->nlmsg_type == RTM_NEWLINK && !each->rc) {
+		nl_link_parse(nlh, &link);
+		each->rc = each->link(each->arg, &link);
+	}
+	return MNL_CB_OK; /* to the end, or the rest would meet the next request */
+}
+
+int nl_link_each(struct nl *nl, int (*fn)(void *arg, const struct nl_link *link), void *arg)
+{
+	struct each each = {.link = fn, .arg = arg};
+	struct nl_batch b;
+	int rc;
+
+	nl_batch_begin(&b);
+	nl_put_link(&b, RTM_GETLINK, NLM_F_DUMP, 0, 0, 0, "list the interfaces");
+	rc = nl_dump(nl, &b, link_each_cb, &each);
+	return rc ? rc : each.rc;
+}
+
 int nl_addr_parse(const struct nlmsghdr *nlh, struct nl_addr *out)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
@@ -395,14 +440,6 @@ int nl_addr_parse(const struct nlmsghdr *nlh, struct nl_addr *out)
 	return 0;
 }
 
-struct each {
-	uint32_t ifindex;
-	int (*addr)(void *arg, const struct nl_addr *addr);
-	int (*route)(void *arg, const struct nl_route *route);
-	void *arg;
-	int rc;
-};
-
 static int addr_cb(const struct nlmsghdr *nlh, void *arg)
 {
 	struct each *each = arg;
@@ -412,7 +449,7 @@ static int addr_cb(const struct nlmsghdr *nlh, void *arg)
 		return MNL_CB_OK;
 	if (!each->rc && (!each->ifindex || each->ifindex == addr.ifindex))
 		each->rc = each->addr(each->arg, &addr);
-	return MNL_CB_OK; /* to the end, or the rest would meet the next request */
+	return MNL_CB_OK;
 }
 
 int nl_addr_each(struct nl *nl, uint32_t ifindex, int (*fn)(void *arg, const struct nl_addr *addr),

@@ -77,6 +77,9 @@ struct nl_route {
 void nl_put_route(struct nl_batch *b, uint16_t flags, const struct nl_route *route,
 		  const char *what);
 
+/* Packets from addr look into this table first. */
+void nl_put_rule(struct nl_batch *b, const union tw_addr *from, uint32_t table, const char *what);
+
 /* ---- answers ----------------------------------------------------------------------------- */
 
 struct nl_link {
@@ -89,9 +92,11 @@ struct nl_link {
 	char alias[64];
 	uint8_t mac[6];
 };
-int nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out); /* RTM_NEWLINK */
+void nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out); /* RTM_NEWLINK */
 /* By index, or by name when ifindex is 0. -ENODEV. */
 int nl_link_get(struct nl *nl, uint32_t ifindex, const char *name, struct nl_link *out);
+/* Calls fn for each interface; non-zero ends it and is returned. */
+int nl_link_each(struct nl *nl, int (*fn)(void *arg, const struct nl_link *link), void *arg);
 int nl_link_delete(struct nl *nl, uint32_t ifindex, const char *name); /* likewise */
 
 struct nl_addr {

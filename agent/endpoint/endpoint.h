@@ -50,6 +50,8 @@ struct endpoint {
 	uint32_t port_ifindex;
 	uint8_t mac[6]; /* of the container's end */
 	uint32_t mtu;
+	/* Routing table in the container; 0: main. Another one when eth0 has the default route. */
+	uint32_t table;
 	union tw_addr addr4; /* mapped; all zero: none */
 	union tw_addr addr6;
 	enum endpoint_state state;
@@ -82,7 +84,7 @@ void endpoint_request_clear(struct endpoint_request *req);
 bool endpoint_container_id_valid(const char *id);
 bool endpoint_ifname_valid(const char *ifname);
 
-/* ---- kernel state (link.c, check.c) -------------------------------------------------------- */
+/* ---- kernel state (link.c, port.c) -------------------------------------------------------- */
 
 /*
  * Opens a network namespace path. -EINVAL when it is not a network namespace or is the
@@ -91,18 +93,33 @@ bool endpoint_ifname_valid(const char *ifname);
 int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len);
 
 /*
- * Makes the veth pair and configures both ends for ep (ifname, port, mtu, addr4, addr6; mac
- * when not zero). On success ep->port_ifindex and ep->mac are set. On failure nothing is
- * left. -EEXIST: the container has an interface of that name (untouched), or the node has a
- * port of that name. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN.
+ * An endpoint is made in two steps, so that nothing passes before the programs are there:
+ *
+ *   endpoint_link_create()   the pair, both ends down; the port's settings
+ *   (attach the programs, write the maps)
+ *   endpoint_link_up()       both ends up with addresses, routes and neighbours
+ *
+ * After a failure of anything behind create, endpoint_link_delete() undoes all of it.
+ * Both need CAP_NET_ADMIN and CAP_SYS_ADMIN, and put the calling thread into the container's
+ * network namespace for a moment.
+ */
+
+/*
+ * Uses ep->ifname, port, mtu, mac (all zero: a random one). Sets ep->port_ifindex and
+ * ep->mac. On failure nothing is left. -EEXIST: the container has an interface of that name,
+ * which stays untouched. The caller has made sure that no record owns ep->port: an interface
+ * of that name on the node is a leftover of a crash, and is replaced.
  */
 int endpoint_link_create(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
-/* Puts back what the port of an existing record needs (sysctls, routes, neighbours). */
+/* Uses addr4 and addr6 too. Sets ep->table. */
+int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
+/* Puts back what the port of an existing record needs (settings, up, routes, neighbours). */
 int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len);
-/* Removes the pair if the port is still the record's. 0 also when it is gone already. */
-int endpoint_link_delete(const struct endpoint *ep, char *err, size_t err_len);
-/* By name, for pairs without a record (leaks, DELs recorded while the agent was away). */
-int endpoint_link_delete_name(const char *port);
+/*
+ * Removes the pair of a record, or one that has none (leaks, DELs recorded while the agent was
+ * away). 0 also when there is none.
+ */
+int endpoint_link_delete(const char *port, char *err, size_t err_len);
 /* Whether the record's port is there, by index and name. */
 bool endpoint_link_exists(const struct endpoint *ep);
 /*
@@ -111,12 +128,11 @@ bool endpoint_link_exists(const struct endpoint *ep);
  */
 int endpoint_link_leaks(bool (*owned)(void *arg, const char *port), void *arg,
 			char (**out)[IFNAMSIZ], size_t *n);
-
 /*
- * CHECK: the port is up, has its routes and sysctls, and in the container (netns_fd, or -1 to
- * leave the container out) the interface is up with its MAC, addresses and default routes.
- * -ENODEV, -EADDRNOTAVAIL and so on with a sentence that names the first thing missing.
+ * The node's half of CHECK: the port is up and has its settings, routes and neighbours.
+ * -ENODEV, -ENETDOWN, -ENOENT and a sentence that names the first thing missing. (The
+ * container's half is the plugin's: it holds the final result of the whole plugin chain.)
  */
-int endpoint_link_check(const struct endpoint *ep, int netns_fd, char *err, size_t err_len);
+int endpoint_link_check(const struct endpoint *ep, char *err, size_t err_len);
 
 #endif
