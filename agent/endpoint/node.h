@@ -59,15 +59,18 @@ void node_watch_close(struct node_watch *w);
  */
 typedef int (*sysctl_save_fn)(void *arg, const char *path, const char *old);
 
+/* Source ports of masqueraded flows: above the kernel's ephemeral range and the NodePorts. */
+#define NODE_SNAT_FIRST 61000u
+#define NODE_SNAT_LAST 65535u
+
 /*
  * forwarding on, both families; accept_ra 1 becomes 2 first, or the kernel would drop the
  * default routes that it learned (RFC 4861 6.2.1: routers ignore advertisements).
  */
 int uplink_prepare(const struct uplink *uplink, sysctl_save_fn save, void *arg, char *err,
 		   size_t err_len);
-/* Adds first-last to net.ipv4.ip_local_reserved_ports. */
-int node_reserve_ports(uint16_t first, uint16_t last, sysctl_save_fn save, void *arg, char *err,
-		       size_t err_len);
+/* Adds the range of translated source ports to net.ipv4.ip_local_reserved_ports. */
+int node_reserve_ports(sysctl_save_fn save, void *arg, char *err, size_t err_len);
 /* Puts a remembered value back. A path that is gone (the interface is) is no error. */
 int sysctl_restore(const char *path, const char *old);
 

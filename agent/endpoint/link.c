@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The veth pair of an endpoint and its container end. The node's end is in port.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/nsfs.h>
+#include <linux/veth.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "endpoint/endpoint.h"
+#include "endpoint/internal.h"
+#include "endpoint/port.h"
+#include "netlink.h"
+
+#define LOOPBACK_IFINDEX 1u /* in every network namespace */
+
+/* A second interface's routes live in a table of its own: this and its ifindex. */
+#define TABLE_FIRST 1000u
+
+const uint8_t endpoint_gateway_mac[6] = { 0x02, 0x54, 0x57, 0x00, 0x00, 0x01 };
+
+static const union tw_addr gateway4 = { .byte = { [10] = 0xff, 0xff, 169, 254, 1, 1 } };
+static const union tw_addr gateway6 = { .byte = { 0xfe, 0x80, [15] = 1 } };
+static const union tw_addr any4 = { .byte = { [10] = 0xff, 0xff } };
+static const union tw_addr any6;
+
+/* ---- network namespaces ------------------------------------------------------------------- */
+
+int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len)
+{
+	_cleanup_fd_ int ns = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat theirs, ours;
+
+	if (ns < 0)
+		return endpoint_fail(-errno, err, err_len,
+				     "could not open the network namespace %s: %s", path,
+				     strerror(errno));
+	if (ioctl(ns, NS_GET_NSTYPE) != CLONE_NEWNET)
+		return endpoint_fail(-EINVAL, err, err_len, "%s is not a network namespace", path);
+	if (fstat(ns, &theirs) || stat("/proc/thread-self/ns/net", &ours))
+		return endpoint_fail(-errno, err, err_len, "could not look at %s: %s", path,
+				     strerror(errno));
+	if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino)
+		return endpoint_fail(-EINVAL, err, err_len,
+				     "%s is the node's own network namespace, not a container's",
+				     path);
+	*fd = ns;
+	ns = -1;
+	return 0;
+}
+
+int netns_run(int netns_fd, int (*fn)(void *arg), void *arg, char *err, size_t err_len)
+{
+	_cleanup_fd_ int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	int rc;
+
+	if (home < 0 || setns(netns_fd, CLONE_NEWNET))
+		return endpoint_fail(-errno, err, err_len,
+				     "could not enter the container's network namespace: %s",
+				     strerror(errno));
+	rc = fn(arg);
+	/* An agent that went on in a container's namespace would serve the wrong node. */
+	if (setns(home, CLONE_NEWNET))
+		abort();
+	return rc;
+}
+
+/* ---- the pair ------------------------------------------------------------------------------- */
+
+static int mac_random(uint8_t mac[6])
+{
+	if (getrandom(mac, 6, 0) != 6)
+		return -EIO;
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02); /* local, unicast (IEEE 802 8.2) */
+	return 0;
+}
+
+static void pair_put(struct nl_batch *b, const struct endpoint *ep, const uint8_t mac[6],
+		     int netns_fd)
+{
+	struct nlmsghdr *nlh =
+		nl_put_link(b, RTM_NEWLINK, NL_NEW, 0, 0, 0, "make the pair of interfaces");
+	struct nlattr *info, *data, *peer;
+
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, ep->port);
+	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(endpoint_gateway_mac), endpoint_gateway_mac);
+	mnl_attr_put_u32(nlh, IFLA_MTU, ep->mtu);
+	/* By default a veth has a queue for each CPU, and uses one. */
+	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
+	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
+	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
+	peer = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, ep->ifname);
+	mnl_attr_put(nlh, IFLA_ADDRESS, 6, mac);
+	mnl_attr_put_u32(nlh, IFLA_MTU, ep->mtu);
+	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)netns_fd);
+	mnl_attr_nest_end(nlh, peer);
+	mnl_attr_nest_end(nlh, data);
+	mnl_attr_nest_end(nlh, info);
+}
+
+static int pair_make(struct nl *nl, const struct endpoint *ep, const uint8_t mac[6], int netns_fd,
+		     char *err, size_t err_len)
+{
+	struct nl_batch b;
+
+	nl_batch_begin(&b);
+	pair_put(&b, ep, mac, netns_fd);
+	return nl_batch_send(nl, &b, NULL, NULL, err, err_len);
+}
+
+int endpoint_link_create(struct endpoint *ep, int netns_fd, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link port;
+	uint8_t mac[6];
+	int rc;
+
+	if (!addr_is_zero(&ep->addr6) && !ipv6_available())
+		return endpoint_fail(-EAFNOSUPPORT, err, err_len,
+				     "this kernel has no IPv6; give the agent IPv4 pools only "
+				     "(--pod-cidr)");
+	memcpy(mac, ep->mac, sizeof(mac));
+	if (!memcmp(mac, (uint8_t[6]){ 0 }, sizeof(mac)) && mac_random(mac))
+		return endpoint_fail(-EIO, err, err_len, "could not make a random MAC address");
+	rc = nl_open(&nl);
+	if (rc)
+		return endpoint_fail(rc, err, err_len, "could not open a netlink socket: %s",
+				     strerror(-rc));
+	rc = pair_make(&nl, ep, mac, netns_fd, err, err_len);
+	if (rc == -EEXIST && !nl_link_delete(&nl, 0, ep->port))
+		rc = pair_make(&nl, ep, mac, netns_fd, err, err_len);
+	if (rc == -EEXIST)
+		return endpoint_fail(rc, err, err_len, "the container already has an interface %s",
+				     ep->ifname);
+	if (rc)
+		return rc;
+	rc = nl_link_get(&nl, 0, ep->port, &port);
+	if (rc)
+		endpoint_fail(rc, err, err_len, "the new port %s is gone again", ep->port);
+	else
+		rc = port_prepare(&nl, ep->port, port.ifindex, err, err_len);
+	if (rc) {
+		nl_link_delete(&nl, 0, ep->port);
+		return rc;
+	}
+	ep->port_ifindex = port.ifindex;
+	memcpy(ep->mac, mac, sizeof(mac));
+	return 0;
+}
+
+/* ---- the container's end ----------------------------------------------------------------------- */
+
+struct container {
+	struct endpoint *ep;
+	char *err;
+	size_t err_len;
+};
+
+static void container_put_link(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex)
+{
+	struct nlmsghdr *nlh;
+
+	nl_put_link(b, RTM_NEWLINK, 0, LOOPBACK_IFINDEX, IFF_UP, IFF_UP,
+		    "set the container's loopback up");
+	nlh = nl_put_link(b, RTM_NEWLINK, 0, ifindex, 0, 0, "set up the container's interface");
+	/* Says whose it is, to a CNI DEL without an agent and to people. */
+	mnl_attr_put_strz(nlh, IFLA_IFALIAS, ep->port);
+	if (ipv6_available())
+		nl_put_no_ipv6_address(nlh);
+	nl_put_link(b, RTM_NEWLINK, 0, ifindex, IFF_UP, IFF_UP, "set the container's interface up");
+	if (!addr_is_zero(&ep->addr4)) {
+		nl_put_addr(b, ifindex, &ep->addr4, "add the container's IPv4 address");
+		nl_put_neigh(b, ifindex, &gateway4, endpoint_gateway_mac,
+			     "add the container's IPv4 gateway");
+	}
+	if (!addr_is_zero(&ep->addr6)) {
+		nl_put_addr(b, ifindex, &ep->addr6, "add the container's IPv6 address");
+		nl_put_neigh(b, ifindex, &gateway6, endpoint_gateway_mac,
+			     "add the container's IPv6 gateway");
+	}
+}
+
+static void container_put_routes(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex,
+				 uint32_t table)
+{
+	struct nl_route to_gateway = {
+		.dst = gateway4, .len = 128, .oif = ifindex, .table = table
+	};
+	struct nl_route default4 = { .dst = any4,
+				     .len = 96,
+				     .has_gateway = true,
+				     .gateway = gateway4,
+				     .oif = ifindex,
+				     .table = table };
+	struct nl_route default6 = { .dst = any6,
+				     .len = 0,
+				     .has_gateway = true,
+				     .gateway = gateway6,
+				     .oif = ifindex,
+				     .table = table };
+
+	if (!addr_is_zero(&ep->addr4)) {
+		nl_put_route(b, NL_NEW, &to_gateway, "add the container's route to its gateway");
+		nl_put_route(b, NL_NEW, &default4, "add the container's IPv4 default route");
+	}
+	if (!addr_is_zero(&ep->addr6))
+		nl_put_route(b, NL_NEW, &default6, "add the container's IPv6 default route");
+}
+
+/*
+ * The first interface with a default route keeps it. Another one gets a table of its own that
+ * is asked for packets from its address, so that connections to that address are answered
+ * through the interface that they came in by.
+ */
+static int container_own_table(struct nl *nl, const struct container *c, uint32_t ifindex)
+{
+	const union tw_addr *const addrs[] = { &c->ep->addr4, &c->ep->addr6 };
+	uint32_t table = TABLE_FIRST + ifindex;
+	struct nl_batch b;
+	int rc;
+
+	nl_batch_begin(&b);
+	container_put_routes(&b, c->ep, ifindex, table);
+	rc = nl_batch_send(nl, &b, NULL, NULL, c->err, c->err_len);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < 2; i++) {
+		if (addr_is_zero(addrs[i]))
+			continue;
+		nl_batch_begin(&b);
+		nl_put_rule(&b, addrs[i], table, "add the container's routing rule");
+		rc = nl_batch_send(nl, &b, NULL, NULL, c->err, c->err_len);
+		if (rc && rc != -EEXIST) /* of an interface with this address that went away */
+			return rc;
+	}
+	c->ep->table = table;
+	return 0;
+}
+
+static int container_configure(void *arg)
+{
+	const struct container *c = arg;
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link link;
+	struct nl_batch b;
+	int rc;
+
+	rc = nl_open(&nl);
+	if (!rc)
+		rc = nl_link_get(&nl, 0, c->ep->ifname, &link);
+	if (rc)
+		return endpoint_fail(rc, c->err, c->err_len,
+				     "could not find %s in the container: %s", c->ep->ifname,
+				     strerror(-rc));
+	rc = ipv6_prepare(c->ep->ifname, c->err, c->err_len);
+	if (rc)
+		return rc;
+	nl_batch_begin(&b);
+	container_put_link(&b, c->ep, link.ifindex);
+	rc = nl_batch_send(&nl, &b, NULL, NULL, c->err, c->err_len);
+	if (rc)
+		return rc;
+	nl_batch_begin(&b);
+	container_put_routes(&b, c->ep, link.ifindex, 0);
+	c->ep->table = 0;
+	rc = nl_batch_send(&nl, &b, NULL, NULL, c->err, c->err_len);
+	return rc == -EEXIST ? container_own_table(&nl, c, link.ifindex) : rc;
+}
+
+int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_len)
+{
+	struct container c = { ep, err, err_len };
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link port;
+	int rc;
+
+	rc = nl_open(&nl);
+	if (rc)
+		return endpoint_fail(rc, err, err_len, "could not open a netlink socket: %s",
+				     strerror(-rc));
+	rc = port_up(&nl, ep, err, err_len);
+	if (rc)
+		return rc;
+	rc = netns_run(netns_fd, container_configure, &c, err, err_len);
+	if (rc)
+		return rc;
+	/*
+	 * The end that was up first can send only after the kernel's link watch has run; asking
+	 * for the link makes it run now (Linux 6.8; before, it follows within milliseconds).
+	 */
+	nl_link_get(&nl, ep->port_ifindex, NULL, &port);
+	return 0;
+}

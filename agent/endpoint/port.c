@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "endpoint/port.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <linux/if_link.h>
+#include <linux/ip.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <towpath/port.h>
+
+#include "endpoint/internal.h"
+#include "endpoint/node.h"
+
+void nl_put_no_ipv6_address(struct nlmsghdr *nlh)
+{
+	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	struct nlattr *inet6 = mnl_attr_nest_start(nlh, AF_INET6);
+
+	mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	mnl_attr_nest_end(nlh, inet6);
+	mnl_attr_nest_end(nlh, spec);
+}
+
+/* The IPv4 settings as attributes, which spares two files in /proc. */
+static void port_put_inet(struct nlmsghdr *nlh)
+{
+	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	struct nlattr *inet = mnl_attr_nest_start(nlh, AF_INET);
+	struct nlattr *conf = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
+
+	mnl_attr_put_u32(nlh, IPV4_DEVCONF_FORWARDING, 1);
+	mnl_attr_put_u32(nlh, IPV4_DEVCONF_RP_FILTER, 0);
+	mnl_attr_nest_end(nlh, conf);
+	mnl_attr_nest_end(nlh, inet);
+	mnl_attr_nest_end(nlh, spec);
+}
+
+static void port_forwarding_path(const char *family, const char *port, char *buf, size_t len)
+{
+	snprintf(buf, len, "net/%s/conf/%s/forwarding", family, port);
+}
+
+int port_prepare(struct nl *nl, const char *port, uint32_t ifindex, char *err, size_t err_len)
+{
+	struct nlmsghdr *nlh;
+	struct nl_batch b;
+	char path[100];
+	int rc;
+
+	nl_batch_begin(&b);
+	nlh = nl_put_link(&b, RTM_NEWLINK, 0, ifindex, 0, 0, "set the port's IPv4 settings");
+	port_put_inet(nlh);
+	if (ipv6_available()) {
+		nlh = nl_put_link(&b, RTM_NEWLINK, 0, ifindex, 0, 0,
+				  "set the port's IPv6 settings");
+		nl_put_no_ipv6_address(nlh);
+	}
+	rc = nl_batch_send(nl, &b, NULL, NULL, err, err_len);
+	if (rc || !ipv6_available())
+		return rc;
+	rc = ipv6_prepare(port, err, err_len);
+	if (rc)
+		return rc;
+	/* The data path's route look-up wants it (BPF_FIB_LKUP_RET_FWD_DISABLED). */
+	port_forwarding_path("ipv6", port, path, sizeof(path));
+	rc = sysctl_write(path, "1");
+	if (rc)
+		return endpoint_fail(rc, err, err_len, "could not set /proc/sys/%s: %s", path,
+				     strerror(-rc));
+	return 0;
+}
+
+/* A route or neighbour that a crash left behind for this address is replaced. */
+static void port_put_addr(struct nl_batch *b, const struct endpoint *ep, const union tw_addr *addr)
+{
+	struct nl_route route = { .dst = *addr, .len = 128, .oif = ep->port_ifindex };
+
+	if (addr_is_zero(addr))
+		return;
+	nl_put_route(b, NL_SET, &route, "add the route to the container");
+	nl_put_neigh(b, ep->port_ifindex, addr, ep->mac, "add the container as a neighbour");
+}
+
+int port_up(struct nl *nl, const struct endpoint *ep, char *err, size_t err_len)
+{
+	struct nl_batch b;
+
+	nl_batch_begin(&b);
+	nl_put_link(&b, RTM_NEWLINK, 0, ep->port_ifindex, IFF_UP, IFF_UP, "set the port up");
+	port_put_addr(&b, ep, &ep->addr4);
+	port_put_addr(&b, ep, &ep->addr6);
+	return nl_batch_send(nl, &b, NULL, NULL, err, err_len);
+}
+
+int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	int rc = nl_open(&nl);
+
+	if (rc)
+		return endpoint_fail(rc, err, err_len, "could not open a netlink socket: %s",
+				     strerror(-rc));
+	rc = port_prepare(&nl, ep->port, ep->port_ifindex, err, err_len);
+	return rc ? rc : port_up(&nl, ep, err, err_len);
+}
+
+int endpoint_link_delete(const char *port, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	int rc = nl_open(&nl);
+
+	if (!rc)
+		rc = nl_link_delete(&nl, 0, port);
+	if (!rc || rc == -ENODEV)
+		return 0;
+	return endpoint_fail(rc, err, err_len, "could not delete the port %s: %s", port,
+			     strerror(-rc));
+}
+
+bool endpoint_link_exists(const struct endpoint *ep)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link link;
+
+	if (!ep->port_ifindex || nl_open(&nl) || nl_link_get(&nl, ep->port_ifindex, NULL, &link))
+		return false;
+	return !strcmp(link.name, ep->port);
+}
+
+/* ---- leaks ---------------------------------------------------------------------------------- */
+
+struct leaks {
+	bool (*owned)(void *arg, const char *port);
+	void *arg;
+	char (*names)[IFNAMSIZ];
+	size_t n, cap;
+};
+
+static bool port_name_valid(const char *name)
+{
+	size_t prefix = strlen(TW_PORT_PREFIX);
+
+	if (strlen(name) != TW_PORT_NAME_LEN || strncmp(name, TW_PORT_PREFIX, prefix) != 0)
+		return false;
+	for (name += prefix; *name; name++) {
+		if (!isxdigit((unsigned char)*name))
+			return false;
+	}
+	return true;
+}
+
+static int leak_add(void *arg, const struct nl_link *link)
+{
+	struct leaks *leaks = arg;
+
+	if (strcmp(link->kind, "veth") != 0 || !port_name_valid(link->name) ||
+	    leaks->owned(leaks->arg, link->name))
+		return 0;
+	if (leaks->n == leaks->cap) {
+		size_t cap = leaks->cap ? 2 * leaks->cap : 16;
+		void *names = realloc(leaks->names, cap * sizeof(*leaks->names));
+
+		if (!names)
+			return -ENOMEM;
+		leaks->names = names;
+		leaks->cap = cap;
+	}
+	memcpy(leaks->names[leaks->n++], link->name, sizeof(link->name));
+	return 0;
+}
+
+int endpoint_link_leaks(bool (*owned)(void *arg, const char *port), void *arg,
+			char (**out)[IFNAMSIZ], size_t *n)
+{
+	struct leaks leaks = { .owned = owned, .arg = arg };
+	_cleanup_nl_ struct nl nl = { 0 };
+	int rc = nl_open(&nl);
+
+	if (!rc)
+		rc = nl_link_each(&nl, leak_add, &leaks);
+	if (rc) {
+		free(leaks.names);
+		return rc;
+	}
+	*out = leaks.names;
+	*n = leaks.n;
+	return 0;
+}
+
+/* ---- CHECK ------------------------------------------------------------------------------------ */
+
+static int check_addr(struct nl *nl, const struct endpoint *ep, const union tw_addr *addr,
+		      char *err, size_t err_len)
+{
+	char text[ADDR_TEXT_LEN];
+	struct nl_route route;
+	int rc;
+
+	if (addr_is_zero(addr))
+		return 0;
+	addr_format(addr, text, sizeof(text));
+	rc = nl_route_to(nl, addr, &route);
+	if (rc || route.oif != ep->port_ifindex)
+		return endpoint_fail(-ENOENT, err, err_len,
+				     "the node's route to %s does not leave through %s", text,
+				     ep->port);
+	rc = nl_neigh_check(nl, ep->port_ifindex, addr, ep->mac);
+	if (rc)
+		return endpoint_fail(-ENOENT, err, err_len,
+				     "the node's neighbour entry of %s on %s is gone or changed",
+				     text, ep->port);
+	return 0;
+}
+
+static int check_forwarding(const struct endpoint *ep, const char *family, char *err,
+			    size_t err_len)
+{
+	char path[100], value[16];
+
+	port_forwarding_path(family, ep->port, path, sizeof(path));
+	if (sysctl_read(path, value, sizeof(value)) || strcmp(value, "1") != 0)
+		return endpoint_fail(-ENOENT, err, err_len, "/proc/sys/%s is not 1", path);
+	return 0;
+}
+
+int endpoint_link_check(const struct endpoint *ep, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link link;
+	int rc;
+
+	rc = nl_open(&nl);
+	if (!rc)
+		rc = nl_link_get(&nl, ep->port_ifindex, NULL, &link);
+	if (rc || strcmp(link.name, ep->port) != 0)
+		return endpoint_fail(-ENODEV, err, err_len, "the port %s is gone", ep->port);
+	if (!(link.flags & IFF_UP))
+		return endpoint_fail(-ENETDOWN, err, err_len, "the port %s is down", ep->port);
+	if (memcmp(link.mac, endpoint_gateway_mac, sizeof(link.mac)) != 0)
+		return endpoint_fail(-ENOENT, err, err_len, "the MAC address of %s was changed",
+				     ep->port);
+	rc = check_forwarding(ep, "ipv4", err, err_len);
+	if (!rc && ipv6_available())
+		rc = check_forwarding(ep, "ipv6", err, err_len);
+	if (!rc)
+		rc = check_addr(&nl, ep, &ep->addr4, err, err_len);
+	if (!rc)
+		rc = check_addr(&nl, ep, &ep->addr6, err, err_len);
+	return rc;
+}
