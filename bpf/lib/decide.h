@@ -12,38 +12,12 @@
 
 #include "event.h"
 #include "fast.h"
+#include "guard.h"
 #include "identity.h"
 #include "policy.h"
 
 #define EEXIST 17
 #define EBUSY 16
-
-/* One end of the opener's tuple. */
-struct end {
-	__u32 identity;
-	__u32 version;
-	__u32 ifindex; /* of the port; 0: not a container */
-	__u16 slot;
-	__u16 mtu;
-	__u8 mac[6];
-	__u8 pad[2];
-};
-
-/* All that a decision found out, on its way into an entry. */
-struct decision {
-	struct end from;
-	struct end to;
-	__u32 epoch_node; /* read before anything else */
-	__u32 epoch_from;
-	__u32 epoch_to;
-	__u32 in; /* where the opener entered */
-	/* the way out, when an end is outside */
-	__u32 oif;
-	__u16 mtu;
-	__u8 hop_flags; /* TW_HALF_NEXTHOP* */
-	__u8 pad;
-	union tw_addr hop;
-};
 
 static __always_inline __u32 decision_stamp(const struct decision *d)
 {

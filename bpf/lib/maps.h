@@ -115,7 +115,6 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct tw_class);
 } tw_classes SEC(".maps") __weak;
@@ -123,6 +122,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* read by the slow path only; memory as used */
 	__type(key, struct tw_peer_key);
 	__type(value, __u32);
 } tw_peers SEC(".maps") __weak;
@@ -157,7 +157,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, 512 * 1024);
 } tw_events SEC(".maps") __weak;
 
 struct {
@@ -189,11 +189,39 @@ struct packet {
 	__u8 pad[3];
 };
 
+/* One end of the opener's tuple. */
+struct end {
+	__u32 identity;
+	__u32 version;
+	__u32 ifindex; /* of the port; 0: not a container */
+	__u16 slot;
+	__u16 mtu;
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+/* All that a decision found out, on its way into an entry. */
+struct decision {
+	struct end from;
+	struct end to;
+	__u32 epoch_node; /* read before anything else */
+	__u32 epoch_from;
+	__u32 epoch_to;
+	__u32 in; /* where the opener entered */
+	/* the way out, when an end is outside */
+	__u32 oif;
+	__u16 mtu;
+	__u8 hop_flags; /* TW_HALF_NEXTHOP* */
+	__u8 pad;
+	union tw_addr hop;
+};
+
 /* Per-CPU scratch for what does not fit the stack; valid within one packet only. */
 struct scratch {
 	struct packet packet;
 	struct tw_tuple opener; /* the tuple that is judged */
 	struct tw_tuple twin;
+	struct decision decision;
 	struct tw_flow flow; /* entry being built */
 	union {
 		struct tw_flow4_key key4;

@@ -123,7 +123,7 @@ static __noinline long reply_claim(struct scratch *s, const struct decision *d)
 		return -EBUSY;
 	dir = flow_key(s, &s->twin);
 	reply_build(s, d, dir);
-	err = flow_insert(s, &s->twin);
+	err = flow_insert_guarded(s, &s->twin);
 	if (err != -EEXIST)
 		return err;
 	f = flow_find(s, &s->twin, &dir);

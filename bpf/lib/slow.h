@@ -88,7 +88,7 @@ static __noinline int flow_put(struct scratch *s, __u32 reopen)
 	f = flow_find(s, &s->opener, &dir);
 	if (f)
 		return flow_rewrite(f, &s->flow, reopen) ? TW_REASON_NO_FLOW : 0;
-	err = flow_insert(s, &s->opener);
+	err = flow_insert_guarded(s, &s->opener);
 	if (!err || err == -EEXIST) /* lost a race: the winner's decision stands */
 		return 0;
 	return TW_REASON_MAP_FULL;
@@ -312,7 +312,7 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 {
 	struct scratch *s = scratch_get();
 	enum flow_mode mode = FLOW_FRESH;
-	struct decision d = {};
+	struct decision *d;
 	struct ends ends = {};
 	struct tw_flow *f;
 	__u32 dir, charged_before = NO_CHARGE;
@@ -320,11 +320,13 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 
 	if (!s)
 		return TC_DROP;
+	d = &s->decision;
+	__builtin_memset(d, 0, sizeof(*d));
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
-	d.epoch_node = epoch_read(0);
+	d->epoch_node = epoch_read(0);
 	barrier();
-	d.in = s->packet.in;
+	d->in = s->packet.in;
 	s->opener = s->packet.tuple;
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (f) {
@@ -333,7 +335,7 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 
 		if (!e)
 			return TC_DROP;
-		reason = opener_find(s, h, other, &d, &mode, stamp_of(e, h->slot_from, h->slot_to));
+		reason = opener_find(s, h, other, d, &mode, stamp_of(e, h->slot_from, h->slot_to));
 		if (reason)
 			return packet_drop(skb, s, &ends, reason);
 		charged_before = flow_charged(f);
@@ -344,17 +346,17 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 		if (reason)
 			return packet_drop(skb, s, &ends, reason);
 	}
-	reason = flow_judge(skb, s, &d, mode);
-	ends_fill(&ends, &d);
+	reason = flow_judge(skb, s, d, mode);
+	ends_fill(&ends, d);
 	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
-	if (reason == TW_REASON_MULTICAST && d.in == TW_IN_HOST)
+	if (reason == TW_REASON_MULTICAST && d->in == TW_IN_HOST)
 		return TC_NEXT;
 	if (!reason)
-		reason = flow_open(skb, s, &d, mode, charged_before);
+		reason = flow_open(skb, s, d, mode, charged_before);
 	if (reason) {
 		if (mode == FLOW_FRESH)
 			return packet_drop(skb, s, &ends, reason);
-		flow_deny(s, decision_stamp(&d));
+		flow_deny(s, decision_stamp(d));
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 		event_packet(s, &ends, TW_EVENT_REVOKE, reason, skb->ifindex);
 		return packet_drop(skb, s, &ends, TW_REASON_REVOKED);

@@ -384,7 +384,7 @@ struct tw_config {
 	__u32 abi_version;
 	__u32 heartbeat;   /* jiffies (low 32 bits) when the agent was last alive */
 	__u32 drop_events; /* drop events a second and CPU at most */
-	__u32 pad;
+	__u32 swept;	   /* jiffies of the guard's last sweep; written by the programs */
 };
 
 /*

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The inside of struct datapath. datapath.c: load and pin; attach.c: links; tables.c: endpoints,
+ * policy, small maps; prefix.c: the ipcache; window.c: mapped arrays.
+ */
+#ifndef TOWPATH_DATAPATH_INTERNAL_H
+#define TOWPATH_DATAPATH_INTERNAL_H
+
+#include <limits.h>
+#include <net/if.h>
+
+#include "datapath.h"
+
+#define DP_NAME_MAX 32
+
+/*
+ * An mmapable array, mapped a piece at a time: a mapping counts as resident memory in full, so
+ * only the pieces in use are mapped.
+ */
+#define WINDOW_BYTES 65536u
+struct window {
+	int fd;
+	uint32_t elem_size;
+	uint32_t n;
+	void **piece; /* WINDOW_BYTES each, mapped at first use */
+	uint32_t n_pieces;
+};
+
+int window_open(struct window *w, int fd, uint32_t elem_size, uint32_t n);
+void window_close(struct window *w);
+/* The element, or NULL: out of range, or the kernel refused the mapping. */
+void *window_at(struct window *w, uint32_t index);
+
+/* The IPv4 prefixes as set, for longest-prefix arithmetic. */
+struct trie;
+struct prefix6;
+
+struct prefixes {
+	struct window top;
+	struct window pages;
+	int fd6;
+	struct trie *trie;	/* what the table holds */
+	struct trie *staged;	/* between begin and end */
+	struct prefix6 *set6;	/* uthash, by (addr, len) */
+	struct prefix6 *staged6;
+	bool collecting;
+	uint32_t *free_pages; /* stack of indices */
+	uint32_t n_free;
+	uint32_t *resting; /* unlinked, may still be read */
+	uint32_t n_resting;
+	uint32_t fresh; /* pages from here on were never used */
+	uint32_t max_pages;
+};
+
+int prefixes_open(struct prefixes *p, int top_fd, int pages_fd, uint32_t max_pages, int fd6);
+void prefixes_close(struct prefixes *p);
+uint32_t prefixes_pages_used(const struct prefixes *p);
+uint32_t prefixes_count6(const struct prefixes *p);
+
+/* Ranges of tw_classes that versions own. */
+struct class_range {
+	uint32_t first;
+	uint32_t count;
+};
+
+struct towpath_bpf;
+
+struct datapath {
+	struct towpath_bpf *skel;
+	char pin_dir[PATH_MAX]; /* "": nothing is pinned */
+	bool clsact;
+	struct window endpoints;
+	struct window epochs;
+	struct window config;
+	struct prefixes prefixes;
+	/* by version; count 0 in both directions: none */
+	struct class_range (*ranges)[2];
+	bool *version_used;
+	uint32_t max_versions;
+	uint32_t n_versions;
+	uint8_t *class_used; /* bitmap */
+	uint32_t max_classes;
+	uint32_t n_classes;
+	uint32_t n_peers;
+	uint32_t n_endpoints;
+	struct tw_settings settings;
+	struct ring_buffer *ring;
+	struct event_sink {
+		int (*fn)(void *arg, const struct tw_event *ev);
+		void *arg;
+	} sink;
+	int nomasq_fd;
+	struct prefix6 *nomasq_staged;
+};
+
+int datapath_tables_open(struct datapath *dp);
+void datapath_tables_close(struct datapath *dp);
+/* Switches the links pinned by an earlier agent to this one's programs. */
+int datapath_links_adopt(struct datapath *dp);
+
+/* Raw bpf map access by name, over the skeleton. */
+int datapath_fd(const struct datapath *dp, const char *map);
+
+void datapath_message(char *err, size_t err_len, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
