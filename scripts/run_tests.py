@@ -161,7 +161,8 @@ SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 def layer_conformance(tally, full):
     """The runner prints a line a feature, the failed probes, the skipped ones with reasons."""
     meson_suite(tally, BUILD, "conformance")
-    runner, files = "tests/conformance/netpol", sorted(glob.glob("tests/conformance/cases/*.json"))
+    runner = "tests/conformance/netpol"
+    files = sorted(glob.glob("tests/conformance/cases/**/*.json", recursive=True))
     if not os.path.exists(runner) or not files:
         return
     for family in ([], ["--ipv6"]):
