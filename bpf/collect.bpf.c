@@ -15,6 +15,7 @@ int tw_collect(struct tw_collect_args *args)
 	};
 
 	bpf_for_each_map_elem(&tw_flow4, sweep_flow4, &sweep, 0);
+	args->live4 = sweep.visited - sweep.deleted;
 	bpf_for_each_map_elem(&tw_flow6, sweep_flow6, &sweep, 0);
 	args->visited = sweep.visited;
 	args->marked = sweep.marked;

@@ -39,9 +39,9 @@ struct prefixes {
 	struct window top;
 	struct window pages;
 	int fd6;
-	struct trie *trie;	/* what the table holds */
-	struct trie *staged;	/* between begin and end */
-	struct prefix6 *set6;	/* uthash, by (addr, len) */
+	struct trie *trie;    /* what the table holds */
+	struct trie *staged;  /* between begin and end */
+	struct prefix6 *set6; /* uthash, by (addr, len) */
 	struct prefix6 *staged6;
 	bool collecting;
 	uint32_t *free_pages; /* stack of indices */
@@ -83,6 +83,7 @@ struct datapath {
 	uint32_t n_classes;
 	uint32_t n_peers;
 	uint32_t n_endpoints;
+	uint32_t live[2]; /* flows, IPv4 and IPv6, at the collector's last pass (any thread) */
 	struct tw_settings settings;
 	struct ring_buffer *ring;
 	struct event_sink {

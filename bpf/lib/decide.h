@@ -136,8 +136,9 @@ static __always_inline bool addr_is_zero(const union tw_addr *a)
 }
 
 /* The way from a container to `dst`: next hop, uplink, MTU. 0 or a drop reason. */
-static __noinline int route_find(struct __sk_buff *skb, struct decision *d, const union tw_addr *src,
-				 const union tw_addr *dst, __u32 family_port)
+static __noinline int route_find(struct __sk_buff *skb, struct decision *d,
+				 const union tw_addr *src, const union tw_addr *dst,
+				 __u32 family_port)
 {
 	struct bpf_fib_lookup fib = { .tot_len = 1 }; /* so that the route's MTU comes back */
 	struct tw_uplink *uplink;
@@ -289,7 +290,8 @@ static __always_inline int flow_rewrite(struct tw_flow *f, const struct tw_flow 
 {
 	__u32 i, old = *(volatile __u32 *)&f->half[0].state;
 
-	if (old >> 24 > 1 || __sync_val_compare_and_swap(&f->half[0].state, old, old & 0xffff00) != old)
+	if (old >> 24 > 1 ||
+	    __sync_val_compare_and_swap(&f->half[0].state, old, old & 0xffff00) != old)
 		return -EBUSY;
 	f->half[1].kind = TW_KIND_NONE;
 	barrier();

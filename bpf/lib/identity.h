@@ -28,8 +28,7 @@ static __always_inline __u32 ipcache_word4(__u32 addr) /* host order */
 	return p ? p->word[addr & 0xff] : 0;
 }
 
-static __always_inline __u32 ipcache_word(struct scratch *s, const union tw_addr *addr,
-					  __u8 family)
+static __always_inline __u32 ipcache_word(struct scratch *s, const union tw_addr *addr, __u8 family)
 {
 	__u32 *word;
 

@@ -143,7 +143,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TW_REASON_COUNT * TW_HOOK_COUNT);
+	__uint(max_entries, TW_REASON_COUNT *TW_HOOK_COUNT);
 	__type(key, __u32);
 	__type(value, struct tw_metric);
 } tw_metrics SEC(".maps") __weak;

@@ -136,8 +136,8 @@ static __noinline long reply_claim(struct scratch *s, const struct decision *d)
  * Chooses a port and claims it. `keep` is the port of a connection that is judged again, or 0.
  * Sockets of the host are avoided: the range is reserved, but a bind() may name a port.
  */
-static __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s,
-				 const struct decision *d, __be16 keep)
+static __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const struct decision *d,
+				 __be16 keep)
 {
 	__u32 range, first, i, hash;
 	long err;

@@ -7,9 +7,9 @@
 
 /* What is known of the packet's flow before it is judged. */
 enum flow_mode {
-	FLOW_FRESH,   /* no entry: insert */
-	FLOW_AGAIN,   /* an entry whose decision has lapsed: judge the stored opener */
-	FLOW_REOPEN,  /* an entry whose flow is over or whose endpoint is gone: this packet opens */
+	FLOW_FRESH,  /* no entry: insert */
+	FLOW_AGAIN,  /* an entry whose decision has lapsed: judge the stored opener */
+	FLOW_REOPEN, /* an entry whose flow is over or whose endpoint is gone: this packet opens */
 };
 
 static __always_inline bool half_unused(const struct tw_half *other)
@@ -154,8 +154,7 @@ static __always_inline int flow_judge(struct __sk_buff *skb, struct scratch *s, 
 	inside = d->from.slot ? &s->opener.saddr : &s->opener.daddr;
 	outside = d->from.slot ? &s->opener.daddr : &s->opener.saddr;
 	return route_find(skb, d, inside, outside,
-			  (d->from.slot ? d->from.ifindex : d->to.ifindex) << 8 |
-				  s->opener.family);
+			  (d->from.slot ? d->from.ifindex : d->to.ifindex) << 8 | s->opener.family);
 }
 
 /* The port and address that a translated connection has now, to be kept (I4). */
@@ -199,7 +198,8 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 			nat_keep(s, &keep);
 			kept = s->nat_addr;
 			/* The address it left with is no longer ours: the flow is over (I4). */
-			if (keep && (kept.quad[0] != masq->quad[0] || kept.quad[1] != masq->quad[1]))
+			if (keep &&
+			    (kept.quad[0] != masq->quad[0] || kept.quad[1] != masq->quad[1]))
 				return TW_REASON_NO_MASQ;
 		}
 		s->nat_addr = *masq;

@@ -421,6 +421,7 @@ struct tw_collect_args {
 	__u32 marked;	  /* out */
 	__u32 deleted;	  /* out */
 	__u32 live;	  /* out: entries left */
+	__u32 live4;	  /* out: of them IPv4 */
 };
 
 /* Slots of tw_jumps. */

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Load, pin, close, uninstall; metrics, events, collection. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "datapath_internal.h"
+#include "towpath.skel.h"
+
+#define DROP_EVENTS_A_SECOND 1000 /* per CPU */
+
+void datapath_message(char *err, size_t err_len, const char *format, ...)
+{
+	va_list args;
+
+	if (!err || !err_len)
+		return;
+	va_start(args, format);
+	vsnprintf(err, err_len, format, args);
+	va_end(args);
+}
+
+/* The coarse clock ticks once a jiffy, so its resolution is 1/HZ. */
+static uint32_t kernel_hz(void)
+{
+	struct timespec res;
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &res) || res.tv_nsec <= 0)
+		return 100;
+	return (uint32_t)((1000000000l + res.tv_nsec / 2) / res.tv_nsec);
+}
+
+void datapath_settings_default(struct tw_settings *out)
+{
+	uint32_t hz = kernel_hz();
+
+	*out = (struct tw_settings){
+		.hz = hz,
+		.masquerade4 = 1,
+		.masquerade6 = 1,
+		.snat_first = 61000,
+		.snat_last = 65535,
+		.agent_dead = 10 * hz,
+		/*
+		 * Lifetimes: the new ones outlast the usual retransmissions; an established TCP
+		 * connection is kept longer than the two hours of RFC 1122 keep-alives (RFC 5382
+		 * REQ-5 asks for 2 h 4 min); UDP and ICMP as in RFC 4787 REQ-5 and RFC 5508 REQ-1.
+		 */
+		.life_tcp_new = 60 * hz,
+		.life_tcp_established = 7440 * hz,
+		.life_tcp_closed = 10 * hz,
+		.life_udp_new = 30 * hz,
+		.life_udp = 300 * hz,
+		.life_icmp = 60 * hz,
+		.life_other = 600 * hz,
+		.host_rate = 50000,
+		.gateway_mac = { 0x02, 0x54, 0x57, 0x00, 0x00, 0x01 },
+	};
+}
+
+/* About 1/64 of the memory in each family's table, within sane bounds. */
+static uint32_t flows_from_memory(void)
+{
+	struct sysinfo info;
+	uint64_t bytes, n = 16384;
+
+	if (sysinfo(&info))
+		return 65536;
+	bytes = (uint64_t)info.totalram * info.mem_unit;
+	while (n < 262144 && n * 2 * 64 * 192 <= bytes)
+		n *= 2;
+	return (uint32_t)n;
+}
+
+int datapath_fd(const struct datapath *dp, const char *map)
+{
+	return bpf_object__find_map_fd_by_name(dp->skel->obj, map);
+}
+
+int datapath_map_fd(struct datapath *dp, const char *name)
+{
+	return datapath_fd(dp, name);
+}
+
+int datapath_prog_fd(struct datapath *dp, const char *name)
+{
+	struct bpf_program *prog = bpf_object__find_program_by_name(dp->skel->obj, name);
+
+	return prog ? bpf_program__fd(prog) : -ENOENT;
+}
+
+static int sizes_set(struct towpath_bpf *skel, const struct datapath_options *opts)
+{
+	uint32_t flows = opts->max_flows ?: flows_from_memory();
+	const struct {
+		struct bpf_map *map;
+		uint32_t n;
+	} sizes[] = {
+		{ skel->maps.tw_flow4, flows },
+		{ skel->maps.tw_flow6, flows },
+		{ skel->maps.tw_policy, opts->max_versions ?: 32768 },
+		{ skel->maps.tw_classes, opts->max_classes ?: 524288 },
+		{ skel->maps.tw_peers, opts->max_peers ?: 4194304 },
+		{ skel->maps.tw_ipcache_pages, opts->max_pages ?: 16384 },
+		{ skel->maps.tw_ipcache6, opts->max_prefixes6 ?: 262144 },
+	};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int res = bpf_map__set_max_entries(sizes[i].map, sizes[i].n);
+
+		if (res)
+			return res;
+	}
+	return 0;
+}
+
+/* Maps that every load makes anew: scratch memory, constants, and the jump table. */
+static bool map_is_private(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map);
+
+	return bpf_map__is_internal(map) || !strcmp(name, "tw_jumps") ||
+	       !strcmp(name, "tw_scratch");
+}
+
+static void map_pin_path(const struct datapath *dp, const struct bpf_map *map, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%.3900s/maps/v%d/%s", dp->pin_dir, TW_ABI_VERSION,
+		 bpf_map__name(map));
+}
+
+/* Takes over a pinned map of the same layout; its size stays as it is. */
+static int map_reuse(const struct datapath *dp, struct bpf_map *map, char *err, size_t err_len)
+{
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+	char path[PATH_MAX];
+	int fd, res;
+
+	map_pin_path(dp, map, path);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	res = bpf_map_get_info_by_fd(fd, &info, &len);
+	if (!res && (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+		     info.value_size != bpf_map__value_size(map))) {
+		datapath_message(err, err_len,
+				 "%s holds another layout; run 'towpath uninstall' first", path);
+		res = -EINVAL;
+	}
+	if (!res)
+		res = bpf_map__reuse_fd(map, fd);
+	close(fd);
+	return res;
+}
+
+static int maps_reuse(struct datapath *dp, char *err, size_t err_len)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, dp->skel->obj)
+	{
+		int res = map_is_private(map) ? 0 : map_reuse(dp, map, err, err_len);
+
+		if (res)
+			return res;
+	}
+	return 0;
+}
+
+static int maps_pin(struct datapath *dp)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, dp->skel->obj)
+	{
+		char path[PATH_MAX];
+
+		if (map_is_private(map))
+			continue;
+		map_pin_path(dp, map, path);
+		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+static int jumps_fill(struct datapath *dp)
+{
+	const struct {
+		uint32_t slot;
+		struct bpf_program *prog;
+	} jumps[] = {
+		{ TW_JUMP_CONTAINER_NEW, dp->skel->progs.tw_container_new },
+		{ TW_JUMP_CONTAINER_ODD, dp->skel->progs.tw_container_odd },
+		{ TW_JUMP_HOST_NEW, dp->skel->progs.tw_host_new },
+		{ TW_JUMP_HOST_ODD, dp->skel->progs.tw_host_odd },
+		{ TW_JUMP_UPLINK_NEW, dp->skel->progs.tw_uplink_new },
+		{ TW_JUMP_UPLINK_ODD, dp->skel->progs.tw_uplink_odd },
+		{ TW_JUMP_ICMP_ERROR, dp->skel->progs.tw_icmp_error },
+	};
+	int map = bpf_map__fd(dp->skel->maps.tw_jumps);
+
+	for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
+		int prog = bpf_program__fd(jumps[i].prog);
+
+		if (bpf_map_update_elem(map, &jumps[i].slot, &prog, BPF_ANY))
+			return -errno;
+	}
+	return 0;
+}
+
+/*
+ * A program array is emptied when its last file or pin goes, programs that use it or not. So
+ * each load has its own, pinned before any link is switched to the load's programs, and the
+ * old one goes when no link uses it any more: at no moment is a jump empty.
+ */
+static const char *const jump_pins[2] = { "jumps_a", "jumps_b" };
+
+static int jumps_pin(struct datapath *dp, const char **old)
+{
+	char path[PATH_MAX];
+	int i;
+
+	snprintf(path, sizeof(path), "%.3900s/%s", dp->pin_dir, jump_pins[0]);
+	i = access(path, F_OK) ? 0 : 1;
+	snprintf(path, sizeof(path), "%.3900s/%s", dp->pin_dir, jump_pins[i]);
+	/* Both there: an agent died between switching links and clearing up. Links may use either. */
+	if (i && !access(path, F_OK)) {
+		snprintf(path, sizeof(path), "%.3900s/jumps_%d", dp->pin_dir, getpid());
+		*old = NULL;
+	} else {
+		*old = jump_pins[!i];
+	}
+	return bpf_obj_pin(bpf_map__fd(dp->skel->maps.tw_jumps), path) ? -errno : 0;
+}
+
+/* After the links were switched: every other jump table is unused. */
+static void jumps_tidy(struct datapath *dp)
+{
+	struct bpf_map_info mine = {}, info;
+	uint32_t len = sizeof(mine);
+	struct dirent *entry;
+	DIR *dir;
+
+	if (bpf_map_get_info_by_fd(bpf_map__fd(dp->skel->maps.tw_jumps), &mine, &len))
+		return;
+	dir = opendir(dp->pin_dir);
+	while (dir && (entry = readdir(dir))) {
+		char path[PATH_MAX];
+		int fd;
+
+		if (strncmp(entry->d_name, "jumps_", 6))
+			continue;
+		snprintf(path, sizeof(path), "%.3800s/%.255s", dp->pin_dir, entry->d_name);
+		fd = bpf_obj_get(path);
+		len = sizeof(info);
+		if (fd >= 0 && !bpf_map_get_info_by_fd(fd, &info, &len) && info.id != mine.id)
+			unlink(path);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int pin_dirs_make(const struct datapath *dp)
+{
+	static const char *const names[] = { "", "/maps", "/links" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%.3900s%s", dp->pin_dir, names[i]);
+		if (mkdir(path, 0700) && errno != EEXIST)
+			return -errno;
+	}
+	snprintf(path, sizeof(path), "%.3900s/maps/v%d", dp->pin_dir, TW_ABI_VERSION);
+	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
+}
+
+static int pins_make(struct datapath *dp, char *err, size_t err_len)
+{
+	const char *old;
+	int res = maps_pin(dp);
+
+	if (!res)
+		res = jumps_pin(dp, &old);
+	if (!res)
+		res = datapath_links_adopt(dp);
+	if (res) {
+		datapath_message(err, err_len, "cannot pin below %s: %s", dp->pin_dir,
+				 strerror(-res));
+		return res;
+	}
+	jumps_tidy(dp);
+	return 0;
+}
+
+static int config_init(struct datapath *dp)
+{
+	struct tw_config *config = window_at(&dp->config, 0);
+
+	if (!config)
+		return -ENOMEM;
+	config->abi_version = TW_ABI_VERSION;
+	config->drop_events = DROP_EVENTS_A_SECOND;
+	datapath_heartbeat(dp);
+	return 0;
+}
+
+static int log_quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_WARN && getenv("TOWPATH_BPF_LOG") ? vfprintf(stderr, format, args)
+								 : 0;
+}
+
+static int datapath_load(struct datapath *dp, const struct datapath_options *opts, char *err,
+			 size_t err_len)
+{
+	int res;
+
+	dp->skel = towpath_bpf__open();
+	if (!dp->skel)
+		return -errno;
+	res = sizes_set(dp->skel, opts);
+	dp->settings = opts->settings;
+	if (!dp->settings.hz)
+		datapath_settings_default(&dp->settings);
+	memcpy((void *)&dp->skel->rodata->tw_settings, &dp->settings, sizeof(dp->settings));
+	if (!res && dp->pin_dir[0]) {
+		res = pin_dirs_make(dp);
+		if (res)
+			datapath_message(err, err_len, "cannot make folders in %s: %s", dp->pin_dir,
+					 strerror(-res));
+		else
+			res = maps_reuse(dp, err, err_len);
+	}
+	if (res)
+		return res;
+	res = towpath_bpf__load(dp->skel);
+	if (res) {
+		datapath_message(err, err_len,
+				 "the kernel refused the data path's programs: %s (set "
+				 "TOWPATH_BPF_LOG=1 to see why)",
+				 strerror(-res));
+		return res;
+	}
+	res = jumps_fill(dp);
+	if (!res)
+		res = datapath_tables_open(dp);
+	if (!res)
+		res = config_init(dp);
+	return res;
+}
+
+int datapath_open(struct datapath **out, const struct datapath_options *opts, char *err,
+		  size_t err_len)
+{
+	struct datapath *dp = calloc(1, sizeof(*dp));
+	int res;
+
+	if (!dp)
+		return -ENOMEM;
+	if (err && err_len)
+		err[0] = '\0';
+	libbpf_set_print(log_quiet);
+	dp->clsact = opts->force_clsact;
+	if (opts->pin_dir)
+		snprintf(dp->pin_dir, sizeof(dp->pin_dir), "%s", opts->pin_dir);
+	res = datapath_load(dp, opts, err, err_len);
+	if (!res && dp->pin_dir[0])
+		res = pins_make(dp, err, err_len);
+	if (res) {
+		if (err && err_len && !err[0])
+			datapath_message(err, err_len, "cannot set up the data path: %s",
+					 strerror(-res));
+		datapath_close(dp);
+		return res;
+	}
+	*out = dp;
+	return 0;
+}
+
+void datapath_close(struct datapath *dp)
+{
+	if (!dp)
+		return;
+	ring_buffer__free(dp->ring);
+	datapath_tables_close(dp);
+	towpath_bpf__destroy(dp->skel);
+	free(dp);
+}
+
+void datapath_grace(struct datapath *dp)
+{
+	/* Waits for every running RCU reader; programs are readers (Documentation/RCU). */
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		usleep(100000);
+}
+
+static int syscall_run(struct datapath *dp, struct bpf_program *prog, void *ctx, uint32_t len)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = ctx, .ctx_size_in = len);
+	int res = bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+
+	return res ? -errno : 0;
+}
+
+void datapath_heartbeat(struct datapath *dp)
+{
+	syscall_run(dp, dp->skel->progs.tw_heartbeat, NULL, 0);
+}
+
+int datapath_collect(struct datapath *dp, struct tw_collect_args *args)
+{
+	int res = syscall_run(dp, dp->skel->progs.tw_collect, args, sizeof(*args));
+
+	if (!res) {
+		__atomic_store_n(&dp->live[0], args->live4, __ATOMIC_RELAXED);
+		__atomic_store_n(&dp->live[1], args->live - args->live4, __ATOMIC_RELAXED);
+	}
+	return res;
+}
+
+static int event_sample(void *ctx, void *data, size_t len)
+{
+	struct event_sink *sink = ctx;
+
+	return len < sizeof(struct tw_event) ? 0 : sink->fn(sink->arg, data);
+}
+
+int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_event *ev), void *arg)
+{
+	if (!dp->ring) {
+		dp->ring = ring_buffer__new(bpf_map__fd(dp->skel->maps.tw_events), event_sample,
+					    &dp->sink, NULL);
+		if (!dp->ring)
+			return -errno;
+	}
+	dp->sink = (struct event_sink){ fn, arg };
+	return ring_buffer__consume(dp->ring);
+}
+
+/* Sums the words of a per-CPU element. */
+static int percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words)
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *values;
+
+	if (cpus < 0)
+		return cpus;
+	values = calloc((size_t)cpus * words, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(fd, &index, values)) {
+		int res = -errno;
+
+		free(values);
+		return res;
+	}
+	memset(sum, 0, words * sizeof(*sum));
+	for (size_t i = 0; i < (size_t)cpus * words; i++)
+		sum[i % words] += values[i];
+	free(values);
+	return 0;
+}
+
+int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hook,
+		    struct tw_metric *out)
+{
+	uint64_t sum[2];
+	int res = percpu_sum(bpf_map__fd(dp->skel->maps.tw_metrics),
+			     (uint32_t)reason * TW_HOOK_COUNT + hook, sum, 2);
+
+	if (!res)
+		*out = (struct tw_metric){ sum[0], sum[1] };
+	return res;
+}
+
+int datapath_counter(struct datapath *dp, enum tw_counter counter, uint64_t *out)
+{
+	return percpu_sum(bpf_map__fd(dp->skel->maps.tw_counters), counter, out, 1);
+}
