@@ -6,7 +6,7 @@
 #ifndef AGENT_OBJECT_NAMES_H
 #define AGENT_OBJECT_NAMES_H
 
-const char *name_check_dns_label(const char *text);     /* RFC 1123 label: a Namespace */
+const char *name_check_dns_label(const char *text);	/* RFC 1123 label: a Namespace */
 const char *name_check_dns_subdomain(const char *text); /* RFC 1123 subdomain: other objects */
 const char *name_check_label_key(const char *text);
 const char *name_check_label_value(const char *text);

@@ -12,8 +12,8 @@
 #include "object/arena.h"
 #include "object/object.h"
 
-#define NODE_MAX_TEXT (64u << 20)    /* bytes of one input */
-#define NODE_MAX_DEPTH 100u	     /* nested maps and lists */
+#define NODE_MAX_TEXT (64u << 20)      /* bytes of one input */
+#define NODE_MAX_DEPTH 100u	       /* nested maps and lists */
 #define NODE_MAX_EXPANSION (16u << 20) /* bytes that aliases of one document may add */
 
 enum node_type {
@@ -37,7 +37,7 @@ struct node {
 	enum node_type type;
 	unsigned int line; /* from 1 */
 	unsigned int column;
-	bool merge;	/* the key << of YAML 1.1 */
+	bool merge;	  /* the key << of YAML 1.1 */
 	const char *text; /* scalar: the string, or the value as JSON writes it; has a NUL */
 	size_t len;
 	int64_t number;		  /* NODE_INT; NODE_BOOL: 0 or 1 */

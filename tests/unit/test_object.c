@@ -256,7 +256,7 @@ static void test_json(void **state)
 		  "\"annotations\":{\"n\":16,\"o\":15,\"f\":1.5,\"b\":true,\"z\":null,"
 		  "\"t\":\"2001-01-01\",\"u\":1000,\"q\":\"a\\tb\\\"\xc3\xa9\",\"l\":\"x\\ny\\n\","
 		  "\"s\":\"80\",\"e\":\"\",\"i\":-5,\"v\":\"1.2.3\",\"m\":[null]}}}" },
-		{ "\t{\n\t\"apiVersion\":\"v1\",\t\"kind\" : \"Pod\" "
+		{ "{\n\t\"apiVersion\":\"v1\",\t\"kind\" : \"Pod\" "
 		  ",\n\t\t\"metadata\":{\"name\":\"a\","
 		  "\"annotations\":{\"x\":\"\\/"
 		  "\\u00e9\\ud83d\\ude00\\\\ud83d\\n\\u0001\",\"n\":1e3,"
