@@ -25,7 +25,10 @@ struct maps {
 	size_t n_peers;
 	size_t n_versions;
 	size_t n_fresh;
-	bool *fresh; /* for each prefix: staging made its entry */
+	bool *fresh;		   /* for each prefix: staging made its entry */
+	struct plan_prefix *words; /* the node's */
+	size_t n_words;
+	bool reconciled;
 };
 
 /* Writes a live endpoint with what the plan says of it; no word in the plan is an error. */

@@ -59,8 +59,15 @@ struct maps_change {
 int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost *cost);
 
 /*
- * Makes the maps hold what the full plan, the endpoints and the list of destinations that are
- * not masqueraded say, and nothing else, while packets pass. Raises the node's epoch once.
+ * What the node itself says of addresses (its own, its pod subnets), in the place of what was
+ * said before. The compiler keeps off these prefixes (policy_reserve()). Before the first
+ * maps_reconcile() they are only remembered. -errno: some are not in the maps.
+ */
+int maps_node_words(struct maps *m, const struct plan_prefix *words, size_t n);
+
+/*
+ * Makes the maps hold what the full plan, the endpoints, the node's words and the list of
+ * destinations that are not masqueraded say, and nothing else, while packets pass. Raises the node's epoch once.
  */
 int maps_reconcile(struct maps *m, const struct policy_plan *full,
 		   const struct maps_endpoint *endpoints, size_t n_endpoints,

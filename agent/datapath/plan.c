@@ -29,6 +29,7 @@ void maps_free(struct maps *m)
 		return;
 	defer_free(m->defer);
 	free(m->fresh);
+	free(m->words);
 	free(m);
 }
 
@@ -87,7 +88,7 @@ int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t
 	}
 	for (; m->n_versions < plan->n_versions_add; m->n_versions++) {
 		const struct plan_version *v = &plan->versions_add[m->n_versions];
-		const struct tw_class *const classes[2] = {v->classes[0], v->classes[1]};
+		const struct tw_class *const classes[2] = { v->classes[0], v->classes[1] };
 
 		res = datapath_version_set(m->dp, v->version, v->isolated, classes, v->n_classes);
 		if (res) {
@@ -191,5 +192,42 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 		.prefixes = (uint32_t)(plan->n_prefixes_set + plan->n_prefixes_del),
 	};
 	m->n_peers = m->n_versions = m->n_fresh = 0;
+	return err;
+}
+
+static const struct plan_prefix *words_find(const struct plan_prefix *words, size_t n,
+					    const struct prefix *prefix)
+{
+	for (size_t i = 0; i < n; i++)
+		if (words[i].prefix.len == prefix->len &&
+		    !memcmp(&words[i].prefix.addr, &prefix->addr, sizeof(prefix->addr)))
+			return &words[i];
+	return NULL;
+}
+
+int maps_node_words(struct maps *m, const struct plan_prefix *words, size_t n)
+{
+	struct plan_prefix *kept = reallocarray(NULL, n + 1, sizeof(*kept));
+	int err = 0;
+
+	if (!kept)
+		return -ENOMEM;
+	memcpy(kept, words, n * sizeof(*kept));
+	for (size_t i = 0; m->reconciled && i < n; i++) {
+		const struct plan_prefix *old = words_find(m->words, m->n_words, &words[i].prefix);
+
+		if (!old || old->word != words[i].word)
+			keep_first(&err, datapath_prefix_set(m->dp, &words[i].prefix.addr,
+							     words[i].prefix.len, words[i].word));
+	}
+	for (size_t i = 0; m->reconciled && i < m->n_words; i++) {
+		const struct prefix *old = &m->words[i].prefix;
+
+		if (!words_find(words, n, old))
+			keep_first(&err, datapath_prefix_del(m->dp, &old->addr, old->len));
+	}
+	free(m->words);
+	m->words = kept;
+	m->n_words = n;
 	return err;
 }

@@ -62,7 +62,7 @@ static int write_policies(struct datapath *dp, const struct policy_plan *full)
 	}
 	for (size_t i = 0; i < full->n_versions_add; i++) {
 		const struct plan_version *v = &full->versions_add[i];
-		const struct tw_class *const classes[2] = {v->classes[0], v->classes[1]};
+		const struct tw_class *const classes[2] = { v->classes[0], v->classes[1] };
 		int err = datapath_version_set(dp, v->version, v->isolated, classes, v->n_classes);
 
 		if (err)
@@ -84,16 +84,26 @@ static int write_endpoints(struct reconcile *r, const struct maps_endpoint *endp
 	return 0;
 }
 
-static int write_prefixes(struct datapath *dp, const struct policy_plan *full,
+static int write_words(struct datapath *dp, const struct plan_prefix *words, size_t n)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < n; i++)
+		err = datapath_prefix_set(dp, &words[i].prefix.addr, words[i].prefix.len,
+					  words[i].word);
+	return err;
+}
+
+static int write_prefixes(const struct maps *m, const struct policy_plan *full,
 			  const struct prefix *nomasq, size_t n_nomasq)
 {
+	struct datapath *dp = m->dp;
 	int err = datapath_prefix_begin(dp);
 
-	for (size_t i = 0; !err && i < full->n_prefixes_set; i++) {
-		const struct plan_prefix *p = &full->prefixes_set[i];
-
-		err = datapath_prefix_set(dp, &p->prefix.addr, p->prefix.len, p->word);
-	}
+	if (!err)
+		err = write_words(dp, m->words, m->n_words);
+	if (!err)
+		err = write_words(dp, full->prefixes_set, full->n_prefixes_set);
 	for (size_t i = 0; !err && i < n_nomasq; i++)
 		err = datapath_nomasq_set(dp, &nomasq[i].addr, nomasq[i].len);
 	return err ? err : datapath_prefix_end(dp);
@@ -119,7 +129,7 @@ static int drop_version(void *arg, uint32_t version)
 static int drop_peer(void *arg, uint32_t set, uint32_t identity)
 {
 	const struct reconcile *r = arg;
-	const struct tw_peer_key key = {.set = set, .identity = identity};
+	const struct tw_peer_key key = { .set = set, .identity = identity };
 
 	if (!bsearch(&key, r->peers, r->n_peers, sizeof(key), peer_order))
 		return datapath_peer_del(r->dp, set, identity);
@@ -140,11 +150,12 @@ int maps_reconcile(struct maps *m, const struct policy_plan *full,
 	}
 	if (!res) {
 		what = "address prefixes";
-		res = write_prefixes(m->dp, full, nomasq, n_nomasq);
+		res = write_prefixes(m, full, nomasq, n_nomasq);
 	}
 	if (!res)
 		res = datapath_endpoint_each(m->dp, drop_endpoint, r);
 	datapath_epoch_bump(m->dp, 0);
+	m->reconciled = true;
 	if (!res) {
 		/* Programs that started before the flip may still read what is deleted next. */
 		what = "what is left of earlier policies";

@@ -36,8 +36,11 @@
 	X(ID_DEL, "DELETE FROM ids WHERE kind = ?1 AND key = ?2")                                  \
 	X(ID_ALL, "SELECT kind, key, id FROM ids ORDER BY kind, key")                              \
 	X(SYSCTL_PUT, "INSERT OR IGNORE INTO sysctls(path, value) VALUES(?1, ?2)")                 \
-	X(SYSCTL_DEL, "DELETE FROM sysctls WHERE path = ?1")                                       \
-	X(SYSCTL_ALL, "SELECT path, value FROM sysctls ORDER BY path")
+	X(SYSCTL_ALL, "SELECT path, value FROM sysctls ORDER BY path")                             \
+	X(ENDPOINT_CLEAR, "DELETE FROM endpoints")                                                 \
+	X(RELEASE_CLEAR, "DELETE FROM releases")                                                   \
+	X(ID_CLEAR, "DELETE FROM ids")                                                             \
+	X(SYSCTL_CLEAR, "DELETE FROM sysctls")
 
 #define DB_STATEMENT_ENUM(name, sql) DB_##name,
 enum db_statement { DB_STATEMENTS(DB_STATEMENT_ENUM) DB_STATEMENT_COUNT };
@@ -64,9 +67,9 @@ struct db_value {
 	};
 	int len; /* of a blob */
 };
-#define DB_TEXT_VALUE(v) ((struct db_value){.type = DB_TEXT, .text = (v)})
-#define DB_INT_VALUE(v) ((struct db_value){.type = DB_INT, .number = (sqlite3_int64)(v)})
-#define DB_BLOB_VALUE(v, n) ((struct db_value){.type = DB_BLOB, .blob = (v), .len = (n)})
+#define DB_TEXT_VALUE(v) ((struct db_value){ .type = DB_TEXT, .text = (v) })
+#define DB_INT_VALUE(v) ((struct db_value){ .type = DB_INT, .number = (sqlite3_int64)(v) })
+#define DB_BLOB_VALUE(v, n) ((struct db_value){ .type = DB_BLOB, .blob = (v), .len = (n) })
 
 typedef int (*db_row_fn)(void *arg, sqlite3_stmt *row);
 
@@ -77,8 +80,8 @@ typedef int (*db_row_fn)(void *arg, sqlite3_stmt *row);
 int db_query(struct db *db, enum db_statement id, const struct db_value *args, size_t n_args,
 	     db_row_fn row, void *arg);
 #define db_run(db, id, ...)                                                                        \
-	db_query(db, id, (const struct db_value[]){__VA_ARGS__},                                   \
-		 sizeof((const struct db_value[]){__VA_ARGS__}) / sizeof(struct db_value), NULL,   \
+	db_query(db, id, (const struct db_value[]){ __VA_ARGS__ },                                 \
+		 sizeof((const struct db_value[]){ __VA_ARGS__ }) / sizeof(struct db_value), NULL, \
 		 NULL)
 
 #endif

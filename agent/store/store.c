@@ -195,8 +195,8 @@ static int read_id(void *arg, sqlite3_stmt *row)
 	struct policy_id *id = &a->v[a->n];
 	if (sqlite3_column_bytes(row, 1) != sizeof(id->key))
 		return -EUCLEAN;
-	*id = (struct policy_id){.kind = (enum policy_id_kind)sqlite3_column_int(row, 0),
-				 .id = (uint32_t)sqlite3_column_int64(row, 2)};
+	*id = (struct policy_id){ .kind = (enum policy_id_kind)sqlite3_column_int(row, 0),
+				  .id = (uint32_t)sqlite3_column_int64(row, 2) };
 	memcpy(id->key, sqlite3_column_blob(row, 1), sizeof(id->key));
 	a->n++;
 	return 0;
@@ -252,8 +252,8 @@ static int copy_text(void *arg, sqlite3_stmt *row)
 int store_object_json(struct store *s, enum object_kind kind, const char *ns, const char *name,
 		      char **out)
 {
-	const struct db_value args[] = {DB_TEXT_VALUE(object_kind_name(kind)), DB_TEXT_VALUE(ns),
-					DB_TEXT_VALUE(name)};
+	const struct db_value args[] = { DB_TEXT_VALUE(object_kind_name(kind)), DB_TEXT_VALUE(ns),
+					 DB_TEXT_VALUE(name) };
 	char *json = NULL;
 	int err = db_query(&s->db, DB_OBJECT_GET, args, 3, copy_text, &json);
 
@@ -285,9 +285,9 @@ static int each_json(void *arg, sqlite3_stmt *row)
 int store_json_each(struct store *s, enum object_kind kind, const char *ns,
 		    int (*fn)(void *arg, const char *json), void *arg)
 {
-	const struct db_value args[] = {DB_TEXT_VALUE(object_kind_name(kind)),
-					DB_TEXT_VALUE(ns ? ns : "")};
-	struct each each = {.json = fn, .arg = arg};
+	const struct db_value args[] = { DB_TEXT_VALUE(object_kind_name(kind)),
+					 DB_TEXT_VALUE(ns ? ns : "") };
+	struct each each = { .json = fn, .arg = arg };
 
 	return db_query(&s->db, ns ? DB_OBJECT_NS : DB_OBJECT_KIND, args, ns ? 2 : 1, each_json,
 			&each);
@@ -296,9 +296,9 @@ int store_json_each(struct store *s, enum object_kind kind, const char *ns,
 static int each_endpoint(void *arg, sqlite3_stmt *row)
 {
 	const struct each *each = arg;
-	struct store_endpoint ep = {.container_id = row_text(row, 0),
-				    .ifname = row_text(row, 1),
-				    .json = row_text(row, 2)};
+	struct store_endpoint ep = { .container_id = row_text(row, 0),
+				     .ifname = row_text(row, 1),
+				     .json = row_text(row, 2) };
 
 	return each->endpoint(each->arg, &ep);
 }
@@ -306,7 +306,7 @@ static int each_endpoint(void *arg, sqlite3_stmt *row)
 int store_endpoint_each(struct store *s, int (*fn)(void *arg, const struct store_endpoint *ep),
 			void *arg)
 {
-	struct each each = {.endpoint = fn, .arg = arg};
+	struct each each = { .endpoint = fn, .arg = arg };
 
 	return db_query(&s->db, DB_ENDPOINT_ALL, NULL, 0, each_endpoint, &each);
 }
@@ -314,7 +314,7 @@ int store_endpoint_each(struct store *s, int (*fn)(void *arg, const struct store
 static int each_release(void *arg, sqlite3_stmt *row)
 {
 	const struct each *each = arg;
-	struct store_release rel = {.time = sqlite3_column_int64(row, 1)};
+	struct store_release rel = { .time = sqlite3_column_int64(row, 1) };
 
 	if (sqlite3_column_bytes(row, 0) != sizeof(rel.addr))
 		return -EUCLEAN;
@@ -325,7 +325,7 @@ static int each_release(void *arg, sqlite3_stmt *row)
 int store_release_each(struct store *s, int (*fn)(void *arg, const struct store_release *rel),
 		       void *arg)
 {
-	struct each each = {.release = fn, .arg = arg};
+	struct each each = { .release = fn, .arg = arg };
 
 	return db_query(&s->db, DB_RELEASE_ALL, NULL, 0, each_release, &each);
 }
@@ -461,6 +461,21 @@ static int prepare(const struct store_change *c, struct prepared *p)
 	return 0;
 }
 
+/* Ends a transaction that err says has gone well so far; the result is its own, or err. */
+static int transaction_end(struct store *s, int err)
+{
+	if (!err)
+		err = db_run(&s->db, DB_COMMIT);
+	if (err && !sqlite3_get_autocommit(s->db.handle)) {
+		char why[sizeof(s->db.error)];
+
+		memcpy(why, s->db.error, sizeof(why));
+		db_run(&s->db, DB_ROLLBACK);
+		memcpy(s->db.error, why, sizeof(why));
+	}
+	return err;
+}
+
 static int write_all(struct store *s, const struct store_change *c, const struct prepared *p)
 {
 	int err = db_run(&s->db, DB_BEGIN);
@@ -472,16 +487,7 @@ static int write_all(struct store *s, const struct store_change *c, const struct
 		err = write_endpoints(s, c);
 	if (!err && p->ids)
 		err = write_ids(s, p->ids, c->n_ids);
-	if (!err)
-		err = db_run(&s->db, DB_COMMIT);
-	if (err && !sqlite3_get_autocommit(s->db.handle)) {
-		char why[sizeof(s->db.error)];
-
-		memcpy(why, s->db.error, sizeof(why));
-		db_run(&s->db, DB_ROLLBACK);
-		memcpy(s->db.error, why, sizeof(why));
-	}
-	return err;
+	return transaction_end(s, err);
 }
 
 /* The tables follow what is on disk. */
@@ -535,11 +541,6 @@ int store_sysctl_put(struct store *s, const char *path, const char *value)
 	return db_run(&s->db, DB_SYSCTL_PUT, DB_TEXT_VALUE(path), DB_TEXT_VALUE(value));
 }
 
-int store_sysctl_del(struct store *s, const char *path)
-{
-	return db_run(&s->db, DB_SYSCTL_DEL, DB_TEXT_VALUE(path));
-}
-
 static int each_sysctl(void *arg, sqlite3_stmt *row)
 {
 	const struct each *each = arg;
@@ -550,7 +551,26 @@ static int each_sysctl(void *arg, sqlite3_stmt *row)
 int store_sysctl_each(struct store *s, int (*fn)(void *arg, const char *path, const char *value),
 		      void *arg)
 {
-	struct each each = {.sysctl = fn, .arg = arg};
+	struct each each = { .sysctl = fn, .arg = arg };
 
 	return db_query(&s->db, DB_SYSCTL_ALL, NULL, 0, each_sysctl, &each);
+}
+
+int store_forget_kernel(struct store *s)
+{
+	static const enum db_statement clear[] = { DB_ENDPOINT_CLEAR, DB_RELEASE_CLEAR, DB_ID_CLEAR,
+						   DB_SYSCTL_CLEAR };
+	int err = db_run(&s->db, DB_BEGIN);
+
+	if (err)
+		return err;
+	for (size_t i = 0; !err && i < sizeof(clear) / sizeof(clear[0]); i++)
+		err = db_run(&s->db, clear[i]);
+	err = transaction_end(s, err);
+	if (!err) {
+		free(s->ids);
+		s->ids = NULL;
+		s->n_ids = 0;
+	}
+	return err;
 }

@@ -82,8 +82,10 @@ void store_sweep(struct store *s);
 
 /* Sysctls as they were before towpathd changed them; the first value put for a path stays. */
 int store_sysctl_put(struct store *s, const char *path, const char *value);
-int store_sysctl_del(struct store *s, const char *path);
 int store_sysctl_each(struct store *s, int (*fn)(void *arg, const char *path, const char *value),
 		      void *arg);
+
+/* Forgets what stands for something in the kernel: endpoints, addresses, numbers, sysctls. */
+int store_forget_kernel(struct store *s);
 
 #endif
