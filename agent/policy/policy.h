@@ -91,6 +91,14 @@ int policy_restore_ids(struct policy *p, const struct policy_id *ids, size_t n);
 int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n);
 
 /*
+ * Prefixes whose ipcache words the agent writes itself: the node's own addresses and its pod
+ * subnets. Replaces the list of before. A plan never has a prefix that is one of them or lies
+ * inside of one, but for the addresses of endpoints. What follows for prefixes that are in
+ * force comes with the next plan. -ENOMEM.
+ */
+int policy_reserve(struct policy *p, const struct prefix *prefixes, size_t n);
+
+/*
  * A change set. Objects are borrowed: they must outlive the compiler's use (the store owns
  * them and hands a replaced object over for freeing only after policy_commit/abort).
  */
