@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Options, help and completion, all from the commands' tables. */
+#include "cli.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+
+enum { OPT_SOCKET = CLI_LONG + 1000, OPT_COLOR };
+
+const struct cli_option cli_common_options[] = {
+	{ 'o', "output", "FORMAT", "table, json or yaml" },
+	{ OPT_SOCKET, "socket", "PATH", "the agent's socket (or TOWPATH_SOCKET)" },
+	{ OPT_COLOR, "color", "WHEN", "auto, always or never" },
+	{ 'h', "help", NULL, "this text" },
+	{ 0 },
+};
+
+void cli_args_free(struct cli *cli)
+{
+	free(cli->getopt_long_options);
+	free(cli->getopt_short_options);
+}
+
+static size_t options_count(const struct cli_option *o)
+{
+	size_t n = 0;
+
+	while (o && o[n].id)
+		n++;
+	return n;
+}
+
+/* What getopt_long wants, from the two tables of options. */
+static void args_prepare(struct cli *cli)
+{
+	const struct cli_option *tables[] = { cli->command->options, cli_common_options };
+	size_t n = options_count(tables[0]) + options_count(tables[1]);
+	struct option *l = calloc(n + 1, sizeof(*l));
+	char *s = calloc(2 * n + 2, 1);
+
+	if (!l || !s)
+		abort();
+	cli->getopt_long_options = l;
+	cli->getopt_short_options = s;
+	*s++ = ':'; /* a missing argument is told apart from an unknown option */
+	for (size_t t = 0; t < 2; t++) {
+		for (const struct cli_option *o = tables[t]; o && o->id; o++, l++) {
+			*l = (struct option){ o->name, o->arg ? required_argument : no_argument,
+					      NULL, o->id };
+			if (o->id >= CLI_LONG)
+				continue;
+			*s++ = (char)o->id;
+			if (o->arg)
+				*s++ = ':';
+		}
+	}
+}
+
+static bool parse_output(struct cli *cli, const char *text)
+{
+	static const char *const names[] = { "table", "json", "yaml", "line" };
+
+	for (size_t i = 0; i < (cli->command->lines ? 4u : 3u); i++) {
+		if (strcmp(text, names[i]))
+			continue;
+		cli->output = (enum cli_output)i;
+		return true;
+	}
+	return false;
+}
+
+/* An option that all commands have; false after a usage error. */
+static bool common_option(struct cli *cli, int id)
+{
+	switch (id) {
+	case 'o':
+		if (parse_output(cli, optarg))
+			return true;
+		cli_usage(cli, "-o takes table, json%s, not \"%s\"",
+			  cli->command->lines ? ", yaml or line" : " or yaml", optarg);
+		return false;
+	case OPT_SOCKET:
+		cli->socket = optarg;
+		return true;
+	case OPT_COLOR:
+		if (!strcmp(optarg, "always"))
+			cli->color = true;
+		else if (!strcmp(optarg, "never"))
+			cli->color = false;
+		else if (strcmp(optarg, "auto")) {
+			cli_usage(cli, "--color takes auto, always or never, not \"%s\"", optarg);
+			return false;
+		}
+		return true;
+	case 'h':
+		cli_help(cli->command, stdout);
+		exit(CLI_OK);
+	}
+	return false;
+}
+
+static bool is_common(int id)
+{
+	for (const struct cli_option *o = cli_common_options; o->id; o++)
+		if (o->id == id)
+			return true;
+	return false;
+}
+
+int cli_getopt(struct cli *cli, int argc, char **argv)
+{
+	if (!cli->getopt_long_options)
+		args_prepare(cli);
+	opterr = 0;
+	for (;;) {
+		int word = optind;
+		int id = getopt_long(argc, argv, cli->getopt_short_options,
+				     cli->getopt_long_options, NULL);
+
+		if (id == -1)
+			return -1;
+		if (id == ':') {
+			cli_usage(cli, "%s needs an argument", argv[optind - 1]);
+			return '?';
+		}
+		if (id == '?') {
+			if (optopt && optopt < CLI_LONG)
+				cli_usage(cli, "there is no option -%c", optopt);
+			else
+				cli_usage(cli, "there is no option %s", argv[word]);
+			return '?';
+		}
+		if (is_common(id)) {
+			if (!common_option(cli, id))
+				return '?';
+			continue;
+		}
+		cli->value = optarg;
+		return id;
+	}
+}
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "towpath %s: ", cli->command->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "; see towpath %s --help\n", cli->command->name);
+	return CLI_USAGE;
+}
+
+bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_code)
+{
+	int n = argc - optind;
+
+	if (n >= min && n <= max)
+		return false;
+	if (n < min)
+		*exit_code = cli_usage(cli, "something is missing: towpath %s %s",
+				       cli->command->name, cli->command->usage);
+	else
+		*exit_code = cli_usage(cli, "too many words: towpath %s %s", cli->command->name,
+				       cli->command->usage);
+	return true;
+}
+
+static void help_options(const struct cli_option *o, bool lines, FILE *to)
+{
+	for (; o && o->id; o++) {
+		char left[64];
+		char letter[8] = "    ";
+
+		if (o->id < CLI_LONG)
+			snprintf(letter, sizeof(letter), "-%c, ", o->id);
+		snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
+			 o->arg ? o->arg : "");
+		fprintf(to, "  %-26s %s%s\n", left, o->help,
+			lines && o->id == 'o' ? ", or line" : "");
+	}
+}
+
+void cli_help(const struct cli_command *c, FILE *to)
+{
+	fprintf(to, "%s\n\nUsage: towpath %s %s\n", c->summary, c->name, c->usage);
+	if (c->details)
+		fprintf(to, "\n%s", c->details);
+	fprintf(to, "\nOptions:\n");
+	help_options(c->options, false, to);
+	help_options(cli_common_options, c->lines, to);
+	fprintf(to, "\nExamples:\n%s", c->examples);
+}
+
+/* ---- completion ---- */
+
+static void complete_words(const char *const *words, const char *begin)
+{
+	for (; *words; words++)
+		if (!strncmp(*words, begin, strlen(begin)))
+			puts(*words);
+}
+
+static void complete_options(const struct cli_option *o, const char *begin)
+{
+	for (; o && o->id; o++)
+		if (!strncmp(o->name, begin + 2, strlen(begin) > 2 ? strlen(begin) - 2 : 0))
+			printf("--%s\n", o->name);
+}
+
+/* Names of pods or of objects, asked of the agent; silence when there is none. */
+static void complete_names(struct cli *cli, const char *what, const char *begin)
+{
+	cleanup_(cleanup_free) char *path = NULL;
+	cleanup_(cleanup_json) json_t *reply = NULL;
+	bool endpoints = !strcmp(what, "endpoints");
+	size_t i;
+	json_t *item;
+
+	if (cli_connect(cli))
+		return;
+	tw_client_timeout(cli->client, 500);
+	path = endpoints ? cli_path("/v1/endpoints") : cli_path("/v1/objects/%s", what);
+	if (tw_client_call(cli->client, "GET", path, NULL, &reply) != 200)
+		return;
+	json_array_foreach(json_object_get(reply, "items"), i, item) {
+		const char *name = endpoints ? cli_str(item, "pod")
+					     : cli_str(json_object_get(item, "metadata"), "name");
+
+		if (!strncmp(name, begin, strlen(begin)))
+			puts(name);
+	}
+}
+
+static const char *const kinds[] = { "pods",	  "networkpolicies", "namespaces",
+				     "endpoints", "identities",	     NULL };
+
+/* The argument of an option, where the values are known. */
+static bool complete_value(const char *option, const char *begin)
+{
+	static const struct {
+		const char *option;
+		const char *const words[8];
+	} known[] = {
+		{ "-o", { "table", "json", "yaml", "line" } },
+		{ "--output", { "table", "json", "yaml", "line" } },
+		{ "--color", { "auto", "always", "never" } },
+		{ "--verdict", { "allow", "deny" } },
+		{ "--type", { "new", "drop", "close", "revoke" } },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		if (strcmp(option, known[i].option))
+			continue;
+		complete_words(known[i].words, begin);
+		return true;
+	}
+	return false;
+}
+
+int cli_complete(struct cli *cli, int argc, char **argv)
+{
+	const char *begin = argc ? argv[argc - 1] : "";
+	const char *before = argc > 1 ? argv[argc - 2] : "";
+	const struct cli_command *const *c = cli_commands;
+
+	if (argc <= 1) {
+		for (; *c; c++)
+			if (!strncmp((*c)->name, begin, strlen(begin)))
+				puts((*c)->name);
+		return CLI_OK;
+	}
+	while (*c && strcmp((*c)->name, argv[0]))
+		c++;
+	if (!*c || complete_value(before, begin))
+		return CLI_OK;
+	if (begin[0] == '-') {
+		complete_options((*c)->options, begin);
+		complete_options(cli_common_options, begin);
+	} else if (!strcmp((*c)->name, "get") || !strcmp((*c)->name, "delete")) {
+		if (argc == 2)
+			complete_words(kinds, begin);
+		else if (argc == 3)
+			complete_names(cli, argv[1], begin);
+	} else if (!strcmp((*c)->name, "completion")) {
+		complete_words((const char *const[]){ "bash", NULL }, begin);
+	} else if (!strcmp((*c)->name, "exec") || !strcmp((*c)->name, "rm") ||
+		   !strcmp(before, "--from") || !strcmp(before, "--to")) {
+		complete_names(cli, "endpoints", begin);
+	}
+	return CLI_OK;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * towpath, the command. main.c finds the command; each cmd_*.c is a group of commands; here
+ * is what they share: options and help from one table, output as table, JSON or YAML, and
+ * calls to the agent that say what went wrong. Reaches the agent through libtowpath only.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <towpath/client.h>
+
+enum cli_exit { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2 };
+
+enum cli_output { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_LINE };
+
+#define cleanup_(fn) __attribute__((cleanup(fn)))
+static inline void cleanup_json(json_t **p)
+{
+	json_decref(*p);
+}
+static inline void cleanup_free(void *p)
+{
+	free(*(void **)p);
+}
+
+/* One option of a command. Help and completion are made from it. */
+struct cli_option {
+	int id; /* the short letter, or a number from CLI_LONG on */
+	const char *name;
+	const char *arg; /* how the argument is called in the help; NULL: none */
+	const char *help;
+};
+
+#define CLI_LONG 256 /* ids of options without a letter */
+
+struct cli;
+
+struct cli_command {
+	const char *name;
+	const char *usage;		  /* what follows "towpath NAME" */
+	const char *summary;		  /* one line */
+	const char *details;		  /* may be NULL */
+	const struct cli_option *options; /* ends with id 0; NULL: only those that all have */
+	const char *examples;
+	bool lines; /* has -o line */
+	bool rest;  /* a command of the user's follows "--" */
+	int (*run)(struct cli *cli, int argc, char **argv);
+};
+
+extern const struct cli_command *const cli_commands[]; /* ends with NULL */
+
+struct cli {
+	const struct cli_command *command;
+	const char *socket; /* NULL: libtowpath's default */
+	enum cli_output output;
+	bool color; /* of stdout */
+	struct tw_client *client;
+	char **rest;	   /* after "--"; NULL: there was no "--" */
+	const char *value; /* argument of the option just returned */
+	struct option *getopt_long_options;
+	char *getopt_short_options;
+};
+
+/* ---- args.c ---- */
+
+/*
+ * Next option: its id with cli->value set, -1 at the end (optind is then at the operands), or
+ * '?' after a usage error was printed: return CLI_USAGE. Options that all commands have
+ * (--socket, -o, --color, --help) are dealt with inside.
+ */
+int cli_getopt(struct cli *cli, int argc, char **argv);
+/* Prints a usage error for the command; CLI_USAGE. */
+int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Refuses operands that the command does not take; true when there are too many or few. */
+bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_code);
+void cli_help(const struct cli_command *command, FILE *to);
+void cli_args_free(struct cli *cli);
+/* `towpath --complete WORD...`: prints what the last word may become, one a line. */
+int cli_complete(struct cli *cli, int argc, char **argv);
+extern const struct cli_option cli_common_options[];
+
+/* ---- error.c ---- */
+
+/* "towpath: " sentence on stderr; CLI_REFUSED. */
+int cli_refuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * A call to the agent. On success CLI_OK and *reply (may be NULL) is the caller's; else the
+ * error was printed, with the position in the input where it has one.
+ */
+int cli_call(struct cli *cli, const char *method, const char *path, json_t *body, json_t **reply);
+/* The same, and -1 without a word when the agent says 404. */
+int cli_call_quiet404(struct cli *cli, const char *method, const char *path, json_t **reply);
+int cli_connect(struct cli *cli);
+/* Path with its arguments percent-encoded; each %s is one segment. malloc'ed, never NULL. */
+char *cli_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* malloc'ed; out of memory ends the process. */
+char *cli_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- cmd_misc.c ---- */
+
+/*
+ * An executable that belongs to this one, looked for in folders (relative ones from where this
+ * executable is), ended by NULL. malloc'ed; NULL: not found.
+ */
+char *cli_program(const char *name, const char *const *folders);
+/* The agent's run folder is where its socket is. malloc'ed. */
+char *cli_run_dir(const struct cli *cli);
+
+/* ---- output.c ---- */
+
+struct cli_table;
+/* Column heads, ended by NULL; a head that begins with '>' is aligned to the right. */
+struct cli_table *cli_table_new(const struct cli *cli, const char *const *heads);
+/* One cell; rows fill from left to right. Color: NULL, or a name from below. */
+void cli_table_cell(struct cli_table *t, const char *color, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+size_t cli_table_rows(const struct cli_table *t);
+void cli_table_print(struct cli_table *t); /* and frees it */
+
+#define CLI_BOLD "1"
+#define CLI_RED "31"
+#define CLI_GREEN "32"
+#define CLI_YELLOW "33"
+#define CLI_DIM "2"
+const char *cli_color(const struct cli *cli, const char *color); /* escape, or "" */
+const char *cli_plain(const struct cli *cli);
+
+/* JSON (indented) or YAML, as -o says. CLI_OK. */
+int cli_print(const struct cli *cli, const json_t *value);
+int cli_yaml(const json_t *value, FILE *to);
+
+/* ---- text.c ---- */
+
+/* Strings of JSON that may be absent: "" then. */
+const char *cli_str(const json_t *object, const char *key);
+json_int_t cli_int(const json_t *object, const char *key);
+/* "a=b,c=d" of an object of strings, "" for none. malloc'ed. */
+char *cli_labels(const json_t *labels);
+/* Elements of an array of strings, with commas. malloc'ed. */
+char *cli_join(const json_t *array);
+/* "1.5 MB", "3 h 12 min", "1 234 567". */
+const char *cli_bytes(char buf[32], uint64_t bytes);
+const char *cli_duration(char buf[32], uint64_t seconds);
+const char *cli_number(char buf[32], uint64_t n);
+/* "90s", "10m", "1h30m", "2d" in ns. */
+bool cli_parse_duration(const char *text, uint64_t *ns);
+/* The same before now, or RFC 3339 (2026-01-31T12:00:00Z); ns since the epoch. */
+bool cli_parse_since(const char *text, uint64_t *ns);
+/* key=value into an object; false when it is none. */
+bool cli_parse_label(const char *text, json_t *labels);
+/* A name that Kubernetes would take (RFC 1123), so also one path segment. */
+bool cli_name_valid(const char *name, bool dots);
+/* "ns/name" or "name" with `ns` as the default; false when either is no name. */
+bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_name);
+
+/* ---- commands ---- */
+
+extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
+	cmd_rm, cmd_flows, cmd_explain, cmd_features, cmd_uninstall, cmd_completion;
+
+#endif

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* flows: the agent's flow log, as lines that can be read while they come. */
+#include "cli.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "datapath.h"
+
+enum {
+	OPT_FROM = CLI_LONG,
+	OPT_TO,
+	OPT_END,
+	OPT_VERDICT,
+	OPT_REASON,
+	OPT_POLICY,
+	OPT_TYPE,
+	OPT_LAST,
+	OPT_SINCE
+};
+
+#define LAST_DEFAULT "100"
+#define LAST_FOLLOW "10"
+
+enum column { COL_TIME, COL_VERDICT, COL_FROM, COL_TO, COL_PROTO, COL_WHY, COL_COUNT };
+
+struct flows {
+	struct cli *cli;
+	size_t width[COL_COUNT]; /* the widest so far: columns only grow, as no line can wait */
+	uint64_t lines;
+};
+
+/* "demo/web:80", "world 10.0.0.1:53", "host [fd00::1]:22"; full: with the pod's address. */
+static void end_text(const json_t *end, bool full, FILE *out)
+{
+	const char *ip = cli_str(end, "ip"), *pod = cli_str(end, "pod");
+	const json_t *port = json_object_get(end, "port");
+	bool brackets = port && strchr(ip, ':');
+
+	if (*pod)
+		fprintf(out, "%s/%s", cli_str(end, "namespace"), pod);
+	else
+		fputs(cli_str(end, "what"), out);
+	if (*ip && (full || !*pod))
+		fprintf(out, full ? ",%s%s%s" : " %s%s%s", brackets ? "[" : "", ip,
+			brackets ? "]" : "");
+	if (port)
+		fprintf(out, ":%lld", (long long)json_integer_value(port));
+}
+
+static void proto_text(const json_t *flow, FILE *out)
+{
+	const json_t *proto = json_object_get(flow, "proto");
+
+	if (json_is_integer(proto))
+		fprintf(out, "%lld", (long long)json_integer_value(proto));
+	else
+		fputs(proto ? json_string_value(proto) : "-", out);
+	if (json_object_get(flow, "icmp_type"))
+		fprintf(out, "/%lld", (long long)cli_int(flow, "icmp_type"));
+}
+
+/* Which policies decided a direction; nothing where no policy selects the endpoint. */
+static void decision_text(const json_t *flow, const char *direction, const char **separator,
+			  FILE *out)
+{
+	const json_t *d = json_object_get(json_object_get(flow, "policy"), direction);
+	const char *policy = cli_str(d, "policy");
+
+	if (!d || !json_is_true(json_object_get(d, "isolated")))
+		return;
+	if (!json_is_true(json_object_get(d, "allow")))
+		fprintf(out, "%sno %s rule of %s allows it", *separator, direction,
+			cli_str(d, "selected_by"));
+	else if (*policy)
+		fprintf(out, "%s%s by %s rule %lld", *separator, direction, policy,
+			(long long)cli_int(d, "rule"));
+	else
+		return;
+	*separator = "; ";
+}
+
+static void counters_text(const json_t *flow, FILE *out)
+{
+	static const char *const where[] = { " there, ", " back" };
+	char bytes[32];
+
+	for (size_t i = 0; i < 2; i++) {
+		const json_t *p = json_array_get(json_object_get(flow, "packets"), i);
+		const json_t *b = json_array_get(json_object_get(flow, "bytes"), i);
+
+		fprintf(out, "%lld packets %s%s", (long long)json_integer_value(p),
+			cli_bytes(bytes, (uint64_t)json_integer_value(b)), where[i]);
+	}
+}
+
+/* What happened and whose doing it was. */
+static void why_text(const json_t *flow, FILE *out)
+{
+	const char *type = cli_str(flow, "type"), *reason = cli_str(flow, "reason");
+	const char *separator = ": ";
+	bool drop = !strcmp(type, "drop");
+
+	fputs(drop ? reason : type, out);
+	if (cli_int(flow, "count") > 1)
+		fprintf(out, ", %lld times", (long long)cli_int(flow, "count"));
+	if (*cli_str(flow, "nat"))
+		fprintf(out, ", leaves as %s", cli_str(flow, "nat"));
+	if (!strcmp(type, "close")) {
+		fputs(separator, out);
+		counters_text(flow, out);
+	}
+	/* Who denies comes first; that the other end's policy allowed it explains nothing. */
+	if (strcmp(reason, tw_reason_name(TW_REASON_POLICY_INGRESS)))
+		decision_text(flow, "egress", &separator, out);
+	decision_text(flow, "ingress", &separator, out);
+	for (unsigned int r = 0; drop && !strcmp(separator, ": ") && r < TW_REASON_COUNT; r++)
+		if (!strcmp(reason, tw_reason_name(r)))
+			fprintf(out, ": %s", tw_reason_text(r));
+}
+
+static void time_text(const json_t *flow, bool full, FILE *out)
+{
+	json_int_t ns = cli_int(flow, "time");
+	time_t t = (time_t)(ns / 1000000000);
+	char buf[32];
+	struct tm tm;
+
+	localtime_r(&t, &tm);
+	strftime(buf, sizeof(buf), full ? "%Y-%m-%dT%H:%M:%S" : "%H:%M:%S", &tm);
+	fputs(buf, out);
+	fprintf(out, full ? ".%06lld" : ".%03lld",
+		(long long)(ns % 1000000000) / (full ? 1000 : 1000000));
+}
+
+static void column_text(const json_t *flow, enum column c, bool full, FILE *out)
+{
+	switch (c) {
+	case COL_TIME:
+		time_text(flow, full, out);
+		break;
+	case COL_VERDICT:
+		fputs(cli_str(flow, "verdict"), out);
+		break;
+	case COL_FROM:
+	case COL_TO:
+		end_text(json_object_get(flow, c == COL_FROM ? "from" : "to"), full, out);
+		break;
+	case COL_PROTO:
+		proto_text(flow, out);
+		break;
+	case COL_WHY:
+		why_text(flow, out);
+		break;
+	case COL_COUNT:
+		break;
+	}
+}
+
+static void print_columns(struct flows *f, const json_t *flow)
+{
+	static const char *const heads[] = { "TIME", "VERDICT", "FROM", "TO", "PROTO", "WHY" };
+	const struct cli *cli = f->cli;
+	bool full = cli->output == CLI_LINE;
+
+	for (enum column c = 0; c < COL_COUNT; c++) {
+		cleanup_(cleanup_free) char *text = NULL;
+		size_t len;
+		FILE *out = open_memstream(&text, &len);
+
+		if (!out)
+			abort();
+		if (flow)
+			column_text(flow, c, full, out);
+		else
+			fputs(heads[c], out);
+		fclose(out);
+		if (c < COL_WHY && !full && len > f->width[c])
+			f->width[c] = len;
+
+		const char *color = !flow ? CLI_BOLD : NULL;
+
+		if (flow && c == COL_VERDICT)
+			color = !strcmp(text, "allow") ? CLI_GREEN : CLI_RED;
+		printf("%s%s%s%*s%s", cli_color(cli, color), text, color ? cli_plain(cli) : "",
+		       full ? 0 : (int)(f->width[c] - (c < COL_WHY ? len : 0)), "",
+		       c == COL_WHY	       ? "\n"
+		       : full && c == COL_FROM ? " -> "
+		       : full		       ? " "
+					       : "  ");
+	}
+}
+
+static int flow_line(void *arg, const char *line, size_t len)
+{
+	struct flows *f = arg;
+	cleanup_(cleanup_json) json_t *flow = json_loadb(line, len, 0, NULL);
+	bool lost = !strcmp(cli_str(flow, "type"), "lost");
+
+	if (f->cli->output == CLI_JSON) {
+		printf("%.*s\n", (int)len, line);
+	} else if (f->cli->output == CLI_YAML) {
+		puts("---");
+		cli_yaml(flow, stdout);
+	} else if (lost) {
+		fflush(stdout);
+		fprintf(stderr,
+			"towpath: %lld flows were lost here: they came faster than they were "
+			"read\n",
+			(long long)cli_int(flow, "count"));
+	} else if (flow) {
+		if (!f->lines++ && f->cli->output == CLI_TABLE)
+			print_columns(f, NULL);
+		print_columns(f, flow);
+	}
+	return 0;
+}
+
+/* Adds key=value to the query. */
+static void query_add(char **query, const char *key, const char *value)
+{
+	char *escaped = tw_client_escape(value);
+	char *more = cli_printf("%s%s%s=%s", *query ? *query : "", *query ? "&" : "", key,
+				escaped ? escaped : "");
+
+	free(escaped);
+	free(*query);
+	*query = more;
+}
+
+static int flows_show(struct cli *cli, const char *query)
+{
+	/* Wide enough for most, so that columns seldom move. */
+	struct flows f = { .cli = cli, .width = { 12, 7, 24, 24, 5, 0 } };
+	cleanup_(cleanup_free) char *path = cli_printf("/v1/flows?%s", query);
+	int ret = cli_connect(cli);
+
+	if (ret)
+		return ret;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+
+	int status = tw_client_stream(cli->client, path, flow_line, &f);
+
+	if (status < 200 || status >= 300)
+		return cli_refuse("%s", tw_client_error(cli->client, status, NULL));
+	if (!f.lines && cli->output == CLI_TABLE)
+		fprintf(stderr, "no flows\n");
+	return CLI_OK;
+}
+
+static int flows_since(struct cli *cli, char **query)
+{
+	cleanup_(cleanup_free) char *text = NULL;
+	uint64_t since;
+
+	if (!cli_parse_since(cli->value, &since))
+		return cli_usage(cli,
+				 "--since takes 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z, not "
+				 "\"%s\"",
+				 cli->value);
+	text = cli_printf("%llu", (unsigned long long)since);
+	query_add(query, "since", text);
+	return CLI_OK;
+}
+
+static const struct cli_option flows_options[] = {
+	{ 'f', "follow", NULL, "go on with what comes" },
+	{ OPT_FROM, "from", "END",
+	  "sender: ns/pod, pod, ns/, key=value, address, CIDR, host, world" },
+	{ OPT_TO, "to", "END", "receiver, likewise" },
+	{ OPT_END, "end", "END", "sender or receiver, likewise" },
+	{ 'l', "label", "KEY[=VALUE]", "either end has this label" },
+	{ 'p', "port", "PORT[/PROTO]", "destination port; or a protocol: tcp, udp, sctp, icmp" },
+	{ OPT_VERDICT, "verdict", "V", "allow or deny" },
+	{ OPT_REASON, "reason", "R", "why it was dropped, several with commas" },
+	{ OPT_POLICY, "policy", "[NS/]NAME", "a policy that decided, or that selects an end" },
+	{ OPT_TYPE, "type", "T", "new, drop, close, revoke, several with commas" },
+	{ OPT_LAST, "last", "N", "how many of the past, or all (default 100; 10 with -f)" },
+	{ OPT_SINCE, "since", "T", "not older than 30s, 10m, 2h, or than 2026-01-31T12:00:00Z" },
+	{ 0 },
+};
+
+static const char *option_name(int id)
+{
+	for (const struct cli_option *o = flows_options; o->id; o++)
+		if (o->id == id)
+			return o->name;
+	return NULL;
+}
+
+static int flows_run(struct cli *cli, int argc, char **argv)
+{
+	cleanup_(cleanup_free) char *query = NULL;
+	const char *last = NULL;
+	bool follow = false;
+	char *end;
+	int opt, ret;
+
+	while ((opt = cli_getopt(cli, argc, argv)) != -1) {
+		switch (opt) {
+		case 'f':
+			follow = true;
+			break;
+		case OPT_LAST:
+			last = cli->value;
+			break;
+		case OPT_SINCE:
+			ret = flows_since(cli, &query);
+			if (ret)
+				return ret;
+			break;
+		case '?':
+			return CLI_USAGE;
+		default:
+			query_add(&query, option_name(opt), cli->value);
+		}
+	}
+	if (cli_operands(cli, argc, 0, 0, &ret))
+		return ret;
+	if (!last)
+		last = follow ? LAST_FOLLOW : LAST_DEFAULT;
+	else if (!strcmp(last, "all"))
+		last = "4294967295";
+	else if (!*last || strtoul(last, &end, 10) > UINT32_MAX || *end || *last == '-')
+		return cli_usage(cli, "--last takes a number or all, not \"%s\"", last);
+	query_add(&query, "last", last);
+	query_add(&query, "follow", follow ? "1" : "0");
+	return flows_show(cli, query);
+}
+
+#define REASON_LINE(sym, name, text) "  " name "\n      " text "\n"
+
+const struct cli_command cmd_flows = {
+	.name = "flows",
+	.usage = "[-f] [--from END] [--to END] [--port P] [--verdict V] [--last N] ...",
+	.summary = "show new, denied and closed flows, and which policy decided",
+	.details =
+		"Each line names both ends, the verdict, and the policy and rule that decided; "
+		"for\n"
+		"a denied packet, the policies that select the endpoint and have no rule for it.\n"
+		"Equal drops within a second are one line with their number. -o line gives full\n"
+		"times and addresses, -o json one object a line.\n"
+		"\nReasons:\n" TW_REASONS(REASON_LINE),
+	.options = flows_options,
+	.examples = "  towpath flows --verdict deny --since 10m\n"
+		    "  towpath flows -f --to shop/db\n"
+		    "  towpath flows --from 10.88.0.0/16 --port 443/tcp --last all\n"
+		    "  towpath flows --policy shop/deny-all -o json\n",
+	.lines = true,
+	.run = flows_run,
+};

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* status: the agent on one screen. */
+#include "cli.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define DROPS_SHOWN 12
+
+static void print_uplinks(const json_t *uplinks)
+{
+	const char *comma = "";
+	size_t i;
+	json_t *u;
+
+	printf("uplinks    ");
+	json_array_foreach(uplinks, i, u) {
+		const char *name = json_is_string(u) ? json_string_value(u) : cli_str(u, "name");
+
+		printf("%s%s", comma, name);
+		if (*cli_str(u, "masq4"))
+			printf(" (%s)", cli_str(u, "masq4"));
+		comma = ", ";
+	}
+	printf("%s\n", *comma ? "" : "none: pods reach only this node");
+}
+
+/* "3 pods, 1 namespace": those of the counts that are asked for. */
+static void print_counts(const char *head, const json_t *counts, const char *const *keys)
+{
+	char number[32];
+
+	printf("%-11s", head);
+	for (size_t i = 0; keys[i]; i++)
+		printf("%s%s %s", i ? ", " : "",
+		       cli_number(number, (uint64_t)cli_int(counts, keys[i])), keys[i]);
+	putchar('\n');
+}
+
+static void print_maps(const struct cli *cli, const json_t *maps)
+{
+	static const char *const heads[] = { "MAP", ">USED", ">MAX", ">FILL", ">MEMORY", NULL };
+	struct cli_table *t = cli_table_new(cli, heads);
+	char buf[32];
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(maps, i, m) {
+		uint64_t used = (uint64_t)cli_int(m, "used"), max = (uint64_t)cli_int(m, "max");
+		double fill = max ? 100 * (double)used / (double)max : 0;
+		const char *color = fill >= 95 ? CLI_RED : fill >= 80 ? CLI_YELLOW : NULL;
+
+		cli_table_cell(t, NULL, "%s", cli_str(m, "name"));
+		cli_table_cell(t, NULL, "%s", cli_number(buf, used));
+		cli_table_cell(t, NULL, "%s", cli_number(buf, max));
+		cli_table_cell(t, color, "%.1f %%", fill);
+		cli_table_cell(t, NULL, "%s", cli_bytes(buf, (uint64_t)cli_int(m, "bytes")));
+	}
+	putchar('\n');
+	cli_table_print(t);
+}
+
+static int by_packets(const void *a, const void *b)
+{
+	json_int_t x = cli_int(*(json_t *const *)a, "packets");
+	json_int_t y = cli_int(*(json_t *const *)b, "packets");
+
+	return (x < y) - (x > y);
+}
+
+static void print_drops(const struct cli *cli, const json_t *drops)
+{
+	static const char *const heads[] = { ">PACKETS", ">BYTES",	"DROPPED FOR",
+					     "AT",	 "WHICH MEANS", NULL };
+	struct cli_table *t = cli_table_new(cli, heads);
+	size_t n = json_array_size(drops), shown = 0, i;
+	cleanup_(cleanup_free) json_t **sorted = calloc(n + 1, sizeof(*sorted));
+	char buf[32];
+	json_t *d;
+
+	if (!sorted)
+		abort();
+	json_array_foreach(drops, i, d)
+		sorted[i] = d;
+	qsort(sorted, n, sizeof(*sorted), by_packets);
+	for (i = 0; i < n; i++) {
+		if (!cli_int(sorted[i], "packets") || shown++ >= DROPS_SHOWN)
+			continue;
+		cli_table_cell(t, NULL, "%s",
+			       cli_number(buf, (uint64_t)cli_int(sorted[i], "packets")));
+		cli_table_cell(t, NULL, "%s",
+			       cli_bytes(buf, (uint64_t)cli_int(sorted[i], "bytes")));
+		cli_table_cell(t, CLI_RED, "%s", cli_str(sorted[i], "reason"));
+		cli_table_cell(t, NULL, "%s", cli_str(sorted[i], "hook"));
+		cli_table_cell(t, NULL, "%s", cli_str(sorted[i], "text"));
+	}
+	putchar('\n');
+	if (!shown)
+		printf("Nothing was dropped.\n");
+	cli_table_print(t);
+	if (shown > DROPS_SHOWN)
+		printf("and %zu reasons more: -o json shows all\n", shown - DROPS_SHOWN);
+}
+
+static void print_counters(const struct cli *cli, const json_t *counters)
+{
+	const char *key, *comma = "";
+	char buf[32];
+	json_t *v;
+
+	printf("\ncounters   ");
+	json_object_foreach((json_t *)counters, key, v) {
+		bool bad = !strcmp(key, "events_lost") && json_integer_value(v);
+
+		printf("%s%s%s %s%s", comma, cli_color(cli, bad ? CLI_YELLOW : NULL), key,
+		       cli_number(buf, (uint64_t)json_integer_value(v)), bad ? cli_plain(cli) : "");
+		comma = ", ";
+	}
+	putchar('\n');
+}
+
+static int status_print(const struct cli *cli, const json_t *s)
+{
+	static const char *const objects[] = { "pods", "namespaces", "policies", NULL };
+	static const char *const compiled[] = { "endpoints", "identities", "sets", "versions",
+						NULL };
+	const json_t *kernel = json_object_get(s, "kernel"), *node = json_object_get(s, "node");
+	char up[32], memory[32];
+
+	printf("%sagent%s      towpathd %s, pid %lld, up %s, %s\n", cli_color(cli, CLI_GREEN),
+	       cli_plain(cli), cli_str(s, "version"), (long long)cli_int(s, "pid"),
+	       cli_duration(up, (uint64_t)cli_int(s, "uptime_s")),
+	       cli_bytes(memory, (uint64_t)cli_int(s, "memory_kb") * 1024));
+	printf("kernel     %s, programs attached by %s\n", cli_str(kernel, "release"),
+	       cli_str(kernel, "attach"));
+	print_uplinks(json_object_get(node, "uplinks"));
+	print_counts("objects", json_object_get(s, "counts"), objects);
+	print_counts("in force", json_object_get(s, "counts"), compiled);
+	print_maps(cli, json_object_get(s, "maps"));
+	print_drops(cli, json_object_get(s, "drops"));
+	print_counters(cli, json_object_get(s, "counters"));
+	return CLI_OK;
+}
+
+static int status_run(struct cli *cli, int argc, char **argv)
+{
+	cleanup_(cleanup_json) json_t *reply = NULL;
+	int ret;
+
+	if (cli_getopt(cli, argc, argv) != -1)
+		return CLI_USAGE;
+	if (cli_operands(cli, argc, 0, 0, &ret))
+		return ret;
+	if (cli_connect(cli))
+		return CLI_REFUSED;
+	tw_client_timeout(cli->client, 10000); /* a stuck agent is a status too */
+	ret = cli_call(cli, "GET", "/v1/status", NULL, &reply);
+	if (ret)
+		return ret;
+	return cli->output == CLI_TABLE ? status_print(cli, reply) : cli_print(cli, reply);
+}
+
+const struct cli_command cmd_status = {
+	.name = "status",
+	.usage = "",
+	.summary = "show the agent, the kernel side, map fill and drops on one screen",
+	.examples = "  towpath status\n"
+		    "  towpath status -o json | jq .drops\n"
+		    "  towpath --socket /run/other/towpath.sock status\n",
+	.run = status_run,
+};
