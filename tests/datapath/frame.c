@@ -14,19 +14,19 @@
 static const struct {
 	const char *v4, *v6;
 } places[PLACES] = {
-	[NOWHERE] = {"0.0.0.0", "::"},
-	[A] = {"10.88.0.2", "fd00:10:88::2"},
-	[B] = {"10.88.0.3", "fd00:10:88::3"},
-	[C] = {"10.88.0.4", "fd00:10:88::4"},
-	[EMPTY] = {"10.88.0.99", "fd00:10:88::99"},
-	[NODE] = {"192.0.2.1", "2001:db8:1::1"},
-	[NODE2] = {"192.0.3.1", "2001:db8:2::1"},
-	[OUTSIDE] = {"198.51.100.7", "2001:db8:100::7"},
-	[OUTSIDE2] = {"198.51.100.8", "2001:db8:100::8"},
-	[ROUTER] = {"192.0.2.254", "2001:db8:1::fe"},
-	[KEPT] = {"203.0.113.5", "2001:db8:113::5"},
-	[UNROUTED] = {"240.1.1.1", "2001:db8:dead::1"},
-	[GROUP] = {"224.0.0.251", "ff02::fb"},
+	[NOWHERE] = { "0.0.0.0", "::" },
+	[A] = { "10.88.0.2", "fd00:10:88::2" },
+	[B] = { "10.88.0.3", "fd00:10:88::3" },
+	[C] = { "10.88.0.4", "fd00:10:88::4" },
+	[EMPTY] = { "10.88.0.99", "fd00:10:88::99" },
+	[NODE] = { "192.0.2.1", "2001:db8:1::1" },
+	[NODE2] = { "192.0.3.1", "2001:db8:2::1" },
+	[OUTSIDE] = { "198.51.100.7", "2001:db8:100::7" },
+	[OUTSIDE2] = { "198.51.100.8", "2001:db8:100::8" },
+	[ROUTER] = { "192.0.2.254", "2001:db8:1::fe" },
+	[KEPT] = { "203.0.113.5", "2001:db8:113::5" },
+	[UNROUTED] = { "100.64.9.9", "2001:db8:dead::1" },
+	[GROUP] = { "224.0.0.251", "ff02::fb" },
 };
 
 void place_addr(enum place place, int family, union tw_addr *out)
@@ -62,7 +62,7 @@ uint8_t what_proto(enum what what, int family)
 
 static bool is_icmp(enum what what)
 {
-	return what >= ECHO && what <= REDIRECT;
+	return what >= ECHO && what <= ICMP_OTHER;
 }
 
 static uint32_t sum16(const uint8_t *data, size_t len, uint32_t sum)
@@ -129,13 +129,13 @@ static void icmp_type(const struct spec *spec, int family, uint8_t *type, uint8_
 {
 	static const uint8_t types[][4] = {
 		/* IPv4 type and code, IPv6 type and code */
-		[ECHO - ECHO] = {ICMP_ECHO, 0, ICMP6_ECHO_REQUEST, 0},
-		[ECHO_REPLY - ECHO] = {ICMP_ECHOREPLY, 0, ICMP6_ECHO_REPLY, 0},
-		[UNREACHABLE - ECHO] = {ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, ICMP6_DST_UNREACH,
-					ICMP6_DST_UNREACH_NOPORT},
-		[TOO_BIG - ECHO] = {ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP6_PACKET_TOO_BIG, 0},
-		[TIME_EXCEEDED - ECHO] = {ICMP_TIME_EXCEEDED, 0, ICMP6_TIME_EXCEEDED, 0},
-		[REDIRECT - ECHO] = {ICMP_REDIRECT, 0, 134, 0},
+		[ECHO - ECHO] = { ICMP_ECHO, 0, ICMP6_ECHO_REQUEST, 0 },
+		[ECHO_REPLY - ECHO] = { ICMP_ECHOREPLY, 0, ICMP6_ECHO_REPLY, 0 },
+		[UNREACHABLE - ECHO] = { ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, ICMP6_DST_UNREACH,
+					 ICMP6_DST_UNREACH_NOPORT },
+		[TOO_BIG - ECHO] = { ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP6_PACKET_TOO_BIG, 0 },
+		[TIME_EXCEEDED - ECHO] = { ICMP_TIME_EXCEEDED, 0, ICMP6_TIME_EXCEEDED, 0 },
+		[ICMP_OTHER - ECHO] = { ICMP_REDIRECT, 0, 134, 0 },
 	};
 	const uint8_t *row = types[spec->what - ECHO];
 
@@ -249,8 +249,8 @@ static size_t put_ip6(uint8_t *at, const struct spec *spec, const struct tw_tupl
 
 void spec_tuple(const struct spec *spec, int family, struct tw_tuple *out)
 {
-	*out = (struct tw_tuple){.proto = what_proto(spec->what, family),
-				 .family = (uint8_t)family};
+	*out = (struct tw_tuple){ .proto = what_proto(spec->what, family),
+				  .family = (uint8_t)family };
 	place_addr(spec->from, family, &out->saddr);
 	place_addr(spec->to, family, &out->daddr);
 	if (spec->what == TCP || spec->what == UDP || spec->what == SCTP) {
@@ -263,7 +263,7 @@ void spec_tuple(const struct spec *spec, int family, struct tw_tuple *out)
 
 void frame_build(struct frame *out, int family, const struct spec *spec)
 {
-	static const uint8_t macs[12] = {2, 0x54, 0x57, 0, 0, 1, 2, 0, 0, 0, 0, 2};
+	static const uint8_t macs[12] = { 2, 0x54, 0x57, 0, 0, 1, 2, 0, 0, 0, 0, 2 };
 	uint8_t *at = out->data, *ip, *l4;
 	struct tw_tuple t;
 	size_t l3_len, l4_len;

@@ -41,7 +41,7 @@ enum what {
 	UNREACHABLE,   /* an error about .about: port unreachable */
 	TOO_BIG,       /* ... frag-needed or packet-too-big, with .mtu */
 	TIME_EXCEEDED, /* ... */
-	REDIRECT,      /* an ICMP type that is not carried (IPv6: router advertisement) */
+	ICMP_OTHER,    /* an ICMP type that is not carried (IPv6: router advertisement) */
 	ESP,	       /* a protocol without ports */
 	ARP,	       /* not IP; NDP stays IP, so this is one frame for both families */
 };

@@ -42,13 +42,14 @@ struct lab {
 	uint32_t uplink[2];
 	uint32_t next_version, next_set;
 	uint32_t max_flows;
+	uint16_t snat; /* SNAT_PORT of the present test */
 };
 
 struct lab_options {
 	uint32_t max_flows; /* 0: 1024 */
 	uint16_t snat_first, snat_last;
 	bool outside_stack;
-	uint32_t max_peers; /* 0: default, as the next two */
+	uint32_t max_peers; /* 0: enough for tests, as the next ones */
 	uint32_t max_classes;
 	uint32_t max_versions;
 	uint32_t max_pages;
@@ -94,20 +95,34 @@ struct step {
 	enum tw_reason reason;
 	/*
 	 * The packet that must come out; NULL: not compared. Its source port 0 means "a port of
-	 * the SNAT range", which is kept for the replies of this table: SNAT_PORT.
+	 * the SNAT range", which is kept for the replies of this test: SNAT_PORT.
 	 */
 	const struct spec *out;
-	uint32_t inserts; /* flow entries that this packet makes */
+	uint32_t entries; /* that this packet makes in the flow table */
 };
 
 /* As sport or dport of a later step's spec: the port that an earlier step was translated to. */
 #define SNAT_PORT 1
 
+/*
+ * How tables are written:
+ *
+ *	STEP(FROM_A, P(TCP, A, B, 4000, 80, SYN), REDIRECT, .entries = 1),
+ *	STEP(FROM_A, P(TCP, A, EMPTY, 4000, 80, SYN), DROPPED(NO_ENDPOINT)),
+ *	STEP(FROM_A, P(UDP, A, OUTSIDE, 4000, 53), OUT(UDP, NODE, OUTSIDE, 0, 53, .ttl = 63)),
+ */
+#define P(...) ((const struct spec){ __VA_ARGS__ })
+#define STEP(via_, in_, ...) ((struct step){ .via = via_, .in = in_, __VA_ARGS__ })
+#define DROPPED(r) .verdict = DROP, .reason = TW_REASON_##r
+#define REDIRECT .verdict = REDIRECTED
+#define OUT(...) REDIRECT, .out = &P(__VA_ARGS__)
+#define TO_STACK .verdict = PASS
+
 /* Runs the steps one after another and fails with the number of the one that went wrong. */
 void lab_steps(struct lab *lab, int family, const struct step *steps, size_t n);
 #define LAB_STEPS(lab, family, ...)                                                                \
-	lab_steps(lab, family, (const struct step[])__VA_ARGS__,                                   \
-		  sizeof((const struct step[])__VA_ARGS__) / sizeof(struct step))
+	lab_steps(lab, family, (const struct step[]){ __VA_ARGS__ },                               \
+		  sizeof((const struct step[]){ __VA_ARGS__ }) / sizeof(struct step))
 
 /* ---- policy ------------------------------------------------------------------------------ */
 
@@ -126,9 +141,10 @@ uint32_t lab_version(struct lab *lab, unsigned int isolate, const struct allow *
 /* ... and switches the endpoint to it, the way the agent does. */
 void lab_policy(struct lab *lab, enum place place, unsigned int isolate, const struct allow *allow,
 		size_t n);
+#define ALLOW(dir_, peer_, what_, port_) ((struct allow){ dir_, peer_, what_, port_ })
 #define LAB_POLICY(lab, place, isolate, ...)                                                       \
-	lab_policy(lab, place, isolate, (const struct allow[])__VA_ARGS__,                         \
-		   sizeof((const struct allow[])__VA_ARGS__) / sizeof(struct allow))
+	lab_policy(lab, place, isolate, (const struct allow[]){ __VA_ARGS__ },                     \
+		   sizeof((const struct allow[]){ __VA_ARGS__ }) / sizeof(struct allow))
 /* Back to "everything passes". */
 void lab_policy_none(struct lab *lab, enum place place);
 
@@ -157,6 +173,7 @@ struct lab_test {
 	const char *name;
 	void (*run)(struct lab *lab, int family);
 };
+#define LAB_TEST(fn) { #fn, fn }
 
 /* Runs every test for IPv4 and for IPv6, each on a lab that was reset; cmocka's result. */
 int lab_main(const char *group, const struct lab_options *opts, const struct lab_test *tests,

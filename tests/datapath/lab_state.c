@@ -27,7 +27,7 @@ static uint32_t classes_make(struct lab *lab, enum tw_direction dir, const struc
 {
 	uint32_t count = 1, last = 0;
 
-	out[0] = (struct tw_class){0, TW_SET_NONE};
+	out[0] = (struct tw_class){ 0, TW_SET_NONE };
 	for (;;) {
 		uint32_t key = UINT32_MAX, set;
 		bool any = false;
@@ -49,8 +49,8 @@ static uint32_t classes_make(struct lab *lab, enum tw_direction dir, const struc
 		assert_true(count + 2 <= CLASSES_MAX);
 		if (out[count - 1].start == key)
 			count--;
-		out[count++] = (struct tw_class){key, any ? TW_SET_ANY : set};
-		out[count++] = (struct tw_class){key + 1, TW_SET_NONE};
+		out[count++] = (struct tw_class){ key, any ? TW_SET_ANY : set };
+		out[count++] = (struct tw_class){ key + 1, TW_SET_NONE };
 		last = key;
 	}
 }
@@ -62,7 +62,7 @@ uint32_t lab_version(struct lab *lab, unsigned int isolate, const struct allow *
 		[TW_EGRESS] = isolate & ISOLATE_EGRESS,
 	};
 	struct tw_class in[CLASSES_MAX], out[CLASSES_MAX];
-	const struct tw_class *const classes[2] = {[TW_INGRESS] = in, [TW_EGRESS] = out};
+	const struct tw_class *const classes[2] = { [TW_INGRESS] = in, [TW_EGRESS] = out };
 	uint32_t counts[2], version = ++lab->next_version;
 
 	if (!lab->next_set)
@@ -103,7 +103,7 @@ static int flow_key(struct lab *lab, const struct tw_tuple *t, union flow_key *k
 	const struct {
 		const union tw_addr *addr;
 		__be16 port;
-	} end[2] = {{&t->saddr, t->sport}, {&t->daddr, t->dport}};
+	} end[2] = { { &t->saddr, t->sport }, { &t->daddr, t->dport } };
 
 	memset(key, 0, sizeof(*key));
 	if (t->family == 4) {
@@ -202,7 +202,7 @@ void lab_events_drain(struct lab *lab)
 
 int lab_event(struct lab *lab, enum tw_event_type type, struct tw_event *out)
 {
-	struct wanted wanted = {type, out, false};
+	struct wanted wanted = { type, out, false };
 
 	assert_true(datapath_events(lab->dp, event_take, &wanted) >= 0);
 	return wanted.found ? 0 : -ENOENT;
