@@ -2,15 +2,14 @@
 /* The record of an endpoint, and its two JSON forms: the record's and the request's. */
 #include "endpoint/endpoint.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <towpath/port.h>
+#include <towpath/attachment.h>
 
 #include "endpoint/internal.h"
 
-#define NAME_MAX_LEN 253u /* what Kubernetes allows for names; container ids are shorter */
+#define NAME_MAX_LEN 253u /* what Kubernetes allows for names */
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
@@ -85,32 +84,6 @@ int endpoint_copy(struct endpoint *out, const struct endpoint *ep)
 	return 0;
 }
 
-/* ---- what names may be ------------------------------------------------------------------------ */
-
-bool endpoint_container_id_valid(const char *id)
-{
-	if (!isalnum((unsigned char)*id) || strlen(id) > NAME_MAX_LEN)
-		return false;
-	for (; *id; id++) {
-		if (!isalnum((unsigned char)*id) && !strchr("_.-", *id))
-			return false;
-	}
-	return true;
-}
-
-bool endpoint_ifname_valid(const char *ifname)
-{
-	size_t len = strlen(ifname);
-
-	if (!len || len >= IFNAMSIZ || !strcmp(ifname, ".") || !strcmp(ifname, ".."))
-		return false;
-	for (; *ifname; ifname++) {
-		if (strchr("/:", *ifname) || isspace((unsigned char)*ifname))
-			return false;
-	}
-	return true;
-}
-
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 /* A JSON object being read; the first error stays. */
@@ -168,7 +141,7 @@ static void read_ifname(struct reader *r, const char *field, char out[IFNAMSIZ])
 {
 	const char *text = json_string_value(json_object_get(r->json, field));
 
-	if (!text || !endpoint_ifname_valid(text))
+	if (!text || !tw_ifname_valid(text))
 		reader_fail(r, field, "the name of an interface: 1 to 15 characters");
 	else
 		snprintf(out, IFNAMSIZ, "%s", text);
@@ -296,7 +269,7 @@ static void read_addrs(struct reader *r, union tw_addr *addr4, union tw_addr *ad
 static void read_common(struct reader *r, struct endpoint *ep)
 {
 	ep->container_id = read_text(r, "container_id", NULL);
-	if (ep->container_id && !endpoint_container_id_valid(ep->container_id))
+	if (ep->container_id && !tw_cni_name_valid(ep->container_id))
 		reader_fail(r, "container_id",
 			    "letters, digits, '_', '.' and '-', a letter or digit first");
 	read_ifname(r, "ifname", ep->ifname);

@@ -20,7 +20,7 @@
 /* What a container sees as its gateway; one for all ports of all nodes. */
 #define ENDPOINT_GATEWAY4 "169.254.1.1"
 #define ENDPOINT_GATEWAY6 "fe80::1"
-extern const uint8_t endpoint_gateway_mac[6]; /* 02:54:57:00:00:01, every port's MAC */
+extern const uint8_t endpoint_gateway_mac[6]; /* TW_PORT_MAC: every port's */
 
 #define ENDPOINT_MTU_MIN 1280u /* what IPv6 asks of every link (RFC 8200 5) */
 #define ENDPOINT_MTU_MAX 65535u
@@ -79,10 +79,6 @@ struct endpoint_request {
 int endpoint_request_parse(const json_t *body, struct endpoint_request *out, char *err,
 			   size_t err_len);
 void endpoint_request_clear(struct endpoint_request *req);
-
-/* Rules of the CNI specification for CNI_CONTAINERID and of the kernel for CNI_IFNAME. */
-bool endpoint_container_id_valid(const char *id);
-bool endpoint_ifname_valid(const char *ifname);
 
 /* ---- kernel state (link.c, port.c) -------------------------------------------------------- */
 

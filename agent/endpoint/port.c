@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 #include "endpoint/port.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <towpath/port.h>
+#include <towpath/attachment.h>
 
 #include "endpoint/internal.h"
 #include "endpoint/node.h"
@@ -138,24 +137,11 @@ struct leaks {
 	size_t n, cap;
 };
 
-static bool port_name_valid(const char *name)
-{
-	size_t prefix = strlen(TW_PORT_PREFIX);
-
-	if (strlen(name) != TW_PORT_NAME_LEN || strncmp(name, TW_PORT_PREFIX, prefix) != 0)
-		return false;
-	for (name += prefix; *name; name++) {
-		if (!isxdigit((unsigned char)*name))
-			return false;
-	}
-	return true;
-}
-
 static int leak_add(void *arg, const struct nl_link *link)
 {
 	struct leaks *leaks = arg;
 
-	if (strcmp(link->kind, "veth") != 0 || !port_name_valid(link->name) ||
+	if (strcmp(link->kind, "veth") != 0 || !tw_port_name_valid(link->name) ||
 	    leaks->owned(leaks->arg, link->name))
 		return 0;
 	if (leaks->n == leaks->cap) {

@@ -4,7 +4,7 @@
 #include <linux/if_addr.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <towpath/port.h>
+#include <towpath/attachment.h>
 
 #include "endpoint/internal.h"
 #include "endpoint/node.h"
@@ -224,9 +224,7 @@ static bool watch_is_port(const struct node_watch *w, uint32_t ifindex)
 
 static bool link_is_port(const struct nl_link *link)
 {
-	return !strcmp(link->kind, "veth") &&
-	       !strncmp(link->name, TW_PORT_PREFIX, strlen(TW_PORT_PREFIX)) &&
-	       strlen(link->name) == TW_PORT_NAME_LEN;
+	return !strcmp(link->kind, "veth") && tw_port_name_valid(link->name);
 }
 
 static int watch_link(void *arg, const struct nl_link *link)
