@@ -43,6 +43,7 @@ struct plan_prefix {
 struct plan_endpoint {
 	uint32_t slot;
 	uint32_t identity;
+	uint32_t identity6; /* of its IPv6 address: differs where a rule names one of the two */
 	uint32_t version;
 	bool bump; /* live decisions may change: raise the slot's epoch */
 };
@@ -51,15 +52,21 @@ struct plan_endpoint {
 	struct type *name;                                                                         \
 	size_t n_##name
 
+/*
+ * Written array by array and each from its first element on, so that every packet meets the
+ * old or the new rules of an endpoint; policy.c has the argument. A slot may be twice in
+ * `endpoints`, the last entry is what stays. Prefixes of 3b that do not exist yet are in 5 too.
+ */
 struct policy_plan {
-	PLAN_ARRAY(plan_peer, peers_add);	/* 1. members of new and old sets */
-	PLAN_ARRAY(plan_version, versions_add); /* 2. new versions, unused so far */
-	PLAN_ARRAY(plan_endpoint, endpoints);	/* 3. identity and version, one 64-bit store */
-	PLAN_ARRAY(plan_prefix, prefixes_set);	/* 4. ipcache (the compiler may need 4 before 3;
-						  * see policy.c for why the order is safe) */
-	PLAN_ARRAY(plan_prefix, prefixes_del);	/* 5. word is the old one */
-	bool bump_node;				/* 6. a remote address changed its meaning */
-	/* 7. after an RCU grace period */
+	PLAN_ARRAY(plan_peer, peers_add);	     /* 1. members of new and old sets */
+	PLAN_ARRAY(plan_version, versions_add);	     /* 2. new versions, unused so far */
+	PLAN_ARRAY(plan_endpoint, refine_endpoints); /* 3a. identities that new rules tell apart, */
+	PLAN_ARRAY(plan_prefix, refine_prefixes);    /* 3b. while the old rules are in force */
+	PLAN_ARRAY(plan_endpoint, endpoints);	     /* 4. new versions; identities as they stay */
+	PLAN_ARRAY(plan_prefix, prefixes_set);	     /* 5. ipcache as it stays */
+	PLAN_ARRAY(plan_prefix, prefixes_del);	     /* 6. word is the old one */
+	bool bump_node;				     /* 7. a remote address changed its meaning */
+	/* 8. after an RCU grace period */
 	uint32_t *versions_del;
 	size_t n_versions_del;
 	PLAN_ARRAY(plan_peer, peers_del);
@@ -72,7 +79,8 @@ struct policy; /* the compiler's state */
 /*
  * Numbers of identities, sets and versions must survive a restart, or the maps that the
  * programs are using would have to be renumbered under them. The store keeps them:
- * `key` is a 128-bit hash of the canonical content.
+ * `key` is a 128-bit keyed hash of the canonical content. The entry with id 0 is the hash's
+ * secret, without which nobody can make two contents with one key.
  */
 enum policy_id_kind { POLICY_ID_IDENTITY, POLICY_ID_SET, POLICY_ID_VERSION };
 struct policy_id {
@@ -83,6 +91,10 @@ struct policy_id {
 
 struct policy *policy_new(void);
 void policy_free(struct policy *p);
+/*
+ * Before the first policy_prepare(), which should have all objects and endpoints: numbers that
+ * it has no use for are given to others from the second policy_commit() on. -EBUSY, -ENOMEM.
+ */
 int policy_restore_ids(struct policy *p, const struct policy_id *ids, size_t n);
 /*
  * All numbers in use, for the store; between policy_prepare() and policy_commit() those of the
@@ -95,6 +107,13 @@ int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n)
  * subnets. Replaces the list of before. A plan never has a prefix that is one of them or lies
  * inside of one, but for the addresses of endpoints. What follows for prefixes that are in
  * force comes with the next plan. -ENOMEM.
+ */
+int policy_reserve(struct policy *p, const struct prefix *prefixes, size_t n);
+
+/*
+ * Prefixes whose words other layers write (the node's addresses and pod subnets), in the place
+ * of those named before: inside of them only endpoints get words. In force with the next plan.
+ * -ENOMEM.
  */
 int policy_reserve(struct policy *p, const struct prefix *prefixes, size_t n);
 

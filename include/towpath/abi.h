@@ -230,7 +230,8 @@ struct tw_endpoint {
 	__u32 cap;   /* flows at most; 0: not limited */
 	__u32 pad;
 	union tw_addr addr6; /* all zero: none */
-	__u32 reserved[2];
+	__u32 identity6; /* of addr6; `identity` is that of addr4. Mostly the same */
+	__u32 reserved;
 };
 
 /* tw_budget[slot]: written by the slow path and the collector with atomic adds (I10). */
@@ -291,7 +292,7 @@ struct tw_ipcache_page {
 /* IPv6: longest prefix match. prefixlen in bits, 0 to 128. */
 struct tw_ipcache6_key {
 	__u32 prefixlen;
-	union tw_addr addr;
+	__be32 addr[4]; /* not a tw_addr: its alignment would leave a hole in the key */
 };
 
 /* ---- uplinks ----------------------------------------------------------------------------------------- */
@@ -442,6 +443,7 @@ _Static_assert(sizeof(struct tw_half) == 64, "a half is one cache line");
 _Static_assert(sizeof(struct tw_flow) == 128, "a flow is two cache lines");
 _Static_assert(sizeof(struct tw_endpoint) == 64, "endpoint");
 _Static_assert(sizeof(struct tw_class) == 8, "class");
+_Static_assert(sizeof(struct tw_ipcache6_key) == 20, "the trie's key has no hole");
 _Static_assert(sizeof(struct tw_ipcache_page) == 1024, "ipcache page");
 
 #endif
