@@ -229,7 +229,10 @@ static uint32_t addr4(const union tw_addr *addr)
 
 static struct tw_ipcache6_key key6(const union tw_addr *addr, uint8_t len)
 {
-	return (struct tw_ipcache6_key){ .prefixlen = len, .addr = *addr };
+	struct tw_ipcache6_key key = { .prefixlen = len };
+
+	memcpy(key.addr, addr, sizeof(key.addr));
+	return key;
 }
 
 static int set6_put(struct prefix6 **set, const struct tw_ipcache6_key *key, uint32_t word)

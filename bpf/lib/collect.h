@@ -138,7 +138,7 @@ static __always_inline void twin_tuple(struct tw_tuple *t, const struct tw_half 
 	}
 }
 
-static __noinline int event_close(const struct tw_tuple *t, const struct tw_flow *f,
+__weak __noinline int event_close(const struct tw_tuple *t, const struct tw_flow *f,
 				  const struct tw_flow *twin, __u32 dir)
 {
 	const struct tw_half *h, *r;
@@ -235,15 +235,14 @@ static __always_inline __u32 flow_main_dir(const struct tw_flow *f)
 		__u32 dir = flow_main_dir(f);                                                      \
 		struct tw_half *h = &f->half[dir & 1];                                             \
 		struct tw_flow *twin = NULL;                                                       \
-		struct tw_tuple own, t;                                                            \
+		struct tw_tuple t;                                                                 \
 		int what;                                                                          \
                                                                                                    \
 		if (w->max_delete && w->deleted >= w->max_delete)                                  \
 			return 1;                                                                  \
 		w->visited++;                                                                      \
-		key##family##_tuple(&own, key, dir);                                               \
 		if (h->flags & TW_HALF_TWIN) {                                                     \
-			t = own;                                                                   \
+			key##family##_tuple(&t, key, dir);                                         \
 			twin_tuple(&t, h);                                                         \
 			sweep_key##family(&twin_key, &t);                                          \
 			twin = bpf_map_lookup_elem(map, &twin_key);                                \
@@ -254,8 +253,9 @@ static __always_inline __u32 flow_main_dir(const struct tw_flow *f)
 		if (!what)                                                                         \
 			return 0;                                                                  \
 		if (what & 1) {                                                                    \
+			key##family##_tuple(&t, key, dir);                                         \
 			if (!(h->flags & TW_HALF_REPLY_ENTRY))                                     \
-				event_close(&own, f, twin, dir);                                   \
+				event_close(&t, f, twin, dir);                                     \
 			sweep_account(w, f);                                                       \
 			bpf_map_delete_elem(map, key);                                             \
 		}                                                                                  \

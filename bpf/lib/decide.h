@@ -59,7 +59,7 @@ static __always_inline bool addr_is_multicast(const union tw_addr *a, __u8 famil
 }
 
 /* The opener's source: its identity depends on where it came from (I2). 0 or a drop reason. */
-static __noinline int end_from(struct scratch *s, struct decision *d)
+__weak __noinline int end_from(struct scratch *s, struct decision *d)
 {
 	__u32 word, in;
 
@@ -97,7 +97,7 @@ static __noinline int end_from(struct scratch *s, struct decision *d)
 }
 
 /* The opener's destination. 0 or a drop reason. */
-static __noinline int end_to(struct scratch *s, struct decision *d)
+__weak __noinline int end_to(struct scratch *s, struct decision *d)
 {
 	__u32 word;
 
@@ -136,7 +136,7 @@ static __always_inline bool addr_is_zero(const union tw_addr *a)
 }
 
 /* The way from a container to `dst`: next hop, uplink, MTU. 0 or a drop reason. */
-static __noinline int route_find(struct __sk_buff *skb, struct decision *d,
+__weak __noinline int route_find(struct __sk_buff *skb, struct decision *d,
 				 const union tw_addr *src, const union tw_addr *dst,
 				 __u32 family_port)
 {

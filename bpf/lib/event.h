@@ -11,14 +11,6 @@
 #define TC_NEXT (-1) /* TCX_NEXT, and TC_ACT_UNSPEC for clsact: later programs run */
 #define TC_DROP 2
 
-static __always_inline void counter_add(__u32 counter, __u64 n)
-{
-	__u64 *v = bpf_map_lookup_elem(&tw_counters, &counter);
-
-	if (v)
-		*v += n;
-}
-
 static __always_inline void metric_count(__u32 reason, __u32 hook, __u32 len)
 {
 	__u32 index = reason * TW_HOOK_COUNT + hook;
@@ -64,17 +56,7 @@ static __always_inline void event_submit(struct tw_event *ev)
 	counter_add(TW_COUNTER_EVENTS_SENT, 1);
 }
 
-/* What both ends of a judged flow are, for events. Zero where nothing is known. */
-struct ends {
-	__u32 identity_from;
-	__u32 identity_to;
-	__u32 version_from;
-	__u32 version_to;
-	__u16 slot_from;
-	__u16 slot_to;
-};
-
-static __noinline int event_packet(struct scratch *s, const struct ends *e, __u32 type,
+__weak __noinline int event_packet(struct scratch *s, const struct ends *e, __u32 type,
 				   __u32 reason, __u32 ifindex)
 {
 	struct tw_event *ev;

@@ -84,10 +84,16 @@ static __always_inline struct tw_flow *flow_find(struct scratch *s, const struct
 /* Inserts s->flow under t, only if there is no such entry: 0, -EEXIST, or -E2BIG when full. */
 static __always_inline long flow_insert(struct scratch *s, const struct tw_tuple *t)
 {
+	long err;
+
 	flow_key(s, t);
 	if (t->family == 4)
-		return bpf_map_update_elem(&tw_flow4, &s->key4, &s->flow, BPF_NOEXIST);
-	return bpf_map_update_elem(&tw_flow6, &s->key6, &s->flow, BPF_NOEXIST);
+		err = bpf_map_update_elem(&tw_flow4, &s->key4, &s->flow, BPF_NOEXIST);
+	else
+		err = bpf_map_update_elem(&tw_flow6, &s->key6, &s->flow, BPF_NOEXIST);
+	if (!err)
+		counter_add(TW_COUNTER_INSERTS, 1);
+	return err;
 }
 
 static __always_inline void tuple_reverse(struct tw_tuple *out, const struct tw_tuple *in)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Inserting when the table is full. New flows are refused, never old ones evicted. Only when the
+ * When the table is full. New flows are refused, never old ones evicted. Only when the
  * agent is dead, so that nobody collects, the slow path sweeps itself: at most once a second on
  * the whole node, and only until a few entries are free, so a packet pays for it at most once
  * a second. As everywhere, an entry goes only after it was idle for its lifetime and marked by an
@@ -11,10 +11,12 @@
 
 #include "collect.h"
 
-#define E2BIG 7
 #define GUARD_DELETE 256
 
-/* 1 when it freed something. Global, so that the verifier walks it once. */
+/*
+ * The packet that met the full table is dropped all the same; the next one finds room. Global,
+ * so that the verifier walks it once.
+ */
 __weak __noinline int guard_sweep(__u32 family)
 {
 	struct sweep w = { .now = jiffies_now(), .max_delete = GUARD_DELETE };
@@ -32,16 +34,7 @@ __weak __noinline int guard_sweep(__u32 family)
 		bpf_for_each_map_elem(&tw_flow4, sweep_flow4, &w, 0);
 	else
 		bpf_for_each_map_elem(&tw_flow6, sweep_flow6, &w, 0);
-	return w.deleted > 0;
-}
-
-static __always_inline long flow_insert_guarded(struct scratch *s, const struct tw_tuple *t)
-{
-	long err = flow_insert(s, t);
-
-	if (err == -E2BIG && guard_sweep(t->family))
-		err = flow_insert(s, t);
-	return err;
+	return 0;
 }
 
 #endif

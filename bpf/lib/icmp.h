@@ -73,7 +73,7 @@ static __always_inline int inner_parse(struct __sk_buff *skb, const struct packe
  * address leaves the ICMP checksum alone. The inner transport checksum is left: nobody can
  * verify it over a part. 0 or a drop reason.
  */
-static __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half *h,
+__weak __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half *h,
 				     const struct inner *in, __u32 l4_off)
 {
 	bool out, v4;

@@ -35,7 +35,7 @@ static __always_inline __u32 ipcache_word(struct scratch *s, const union tw_addr
 	if (family == 4)
 		return ipcache_word4(bpf_ntohl(addr->word[3]));
 	s->prefix.prefixlen = 128;
-	s->prefix.addr = *addr;
+	__builtin_memcpy(s->prefix.addr, addr, 16);
 	word = bpf_map_lookup_elem(&tw_ipcache6, &s->prefix);
 	return word ? *word : 0;
 }

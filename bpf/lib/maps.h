@@ -216,18 +216,30 @@ struct decision {
 	union tw_addr hop;
 };
 
+/* What both ends of a judged flow are, for events. Zero where nothing is known. */
+struct ends {
+	__u32 identity_from;
+	__u32 identity_to;
+	__u32 version_from;
+	__u32 version_to;
+	__u16 slot_from;
+	__u16 slot_to;
+};
+
 /* Per-CPU scratch for what does not fit the stack; valid within one packet only. */
 struct scratch {
 	struct packet packet;
 	struct tw_tuple opener; /* the tuple that is judged */
 	struct tw_tuple twin;
 	struct decision decision;
+	struct ends ends;
 	struct tw_flow flow; /* entry being built */
 	union {
 		struct tw_flow4_key key4;
 		struct tw_flow6_key key6;
 	};
 	struct tw_ipcache6_key prefix;
+	union tw_addr masq;
 	union tw_addr nat_addr; /* of the flow being opened, for its event */
 	__be16 nat_port;
 	__u16 pad;
@@ -248,6 +260,14 @@ static __always_inline struct scratch *scratch_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&tw_scratch, &zero);
+}
+
+static __always_inline void counter_add(__u32 counter, __u64 n)
+{
+	__u64 *v = bpf_map_lookup_elem(&tw_counters, &counter);
+
+	if (v)
+		*v += n;
 }
 
 static __always_inline __u32 jiffies_now(void)

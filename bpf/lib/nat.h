@@ -23,7 +23,7 @@ static __always_inline const union tw_addr *masq_addr(struct scratch *s, const s
 		return NULL;
 	if (tw_settings.have_nomasq) {
 		s->prefix.prefixlen = 128;
-		s->prefix.addr = s->opener.daddr;
+		__builtin_memcpy(s->prefix.addr, &s->opener.daddr, 16);
 		if (bpf_map_lookup_elem(&tw_nomasq, &s->prefix))
 			return NULL;
 	}
@@ -46,29 +46,30 @@ static __always_inline bool proto_has_ports(__u8 proto)
 }
 
 /* Does a socket of the host use (masquerade address, port) with this peer, or listen there? */
-static __always_inline bool host_socket(struct __sk_buff *skb, const struct tw_tuple *t)
+static __always_inline bool host_socket(struct __sk_buff *skb, struct scratch *s,
+					const struct tw_tuple *t)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock_tuple *tuple = (void *)s->bytes; /* the stack is short here */
 	struct bpf_sock *sk;
 	__u32 size;
 
 	if (t->family == 4) {
-		tuple.ipv4.saddr = t->saddr.word[3];
-		tuple.ipv4.daddr = t->daddr.word[3];
-		tuple.ipv4.sport = t->sport;
-		tuple.ipv4.dport = t->dport;
-		size = sizeof(tuple.ipv4);
+		tuple->ipv4.saddr = t->saddr.word[3];
+		tuple->ipv4.daddr = t->daddr.word[3];
+		tuple->ipv4.sport = t->sport;
+		tuple->ipv4.dport = t->dport;
+		size = sizeof(tuple->ipv4);
 	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &t->saddr, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, &t->daddr, 16);
-		tuple.ipv6.sport = t->sport;
-		tuple.ipv6.dport = t->dport;
-		size = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple->ipv6.saddr, &t->saddr, 16);
+		__builtin_memcpy(tuple->ipv6.daddr, &t->daddr, 16);
+		tuple->ipv6.sport = t->sport;
+		tuple->ipv6.dport = t->dport;
+		size = sizeof(tuple->ipv6);
 	}
 	if (t->proto == PROTO_TCP)
-		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
 	else if (t->proto == PROTO_UDP)
-		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
 	else
 		return false;
 	if (!sk)
@@ -113,7 +114,7 @@ static __always_inline void twin_port(struct scratch *s, __be16 port)
  * Puts the reply entry for port s->twin.dport in place: made, or found to be ours and brought
  * up to date. 0, -EEXIST when another connection has the port, or another -errno.
  */
-static __noinline long reply_claim(struct scratch *s, const struct decision *d)
+__weak __noinline long reply_claim(struct scratch *s, const struct decision *d)
 {
 	struct tw_flow *f;
 	__u32 dir;
@@ -123,7 +124,7 @@ static __noinline long reply_claim(struct scratch *s, const struct decision *d)
 		return -EBUSY;
 	dir = flow_key(s, &s->twin);
 	reply_build(s, d, dir);
-	err = flow_insert_guarded(s, &s->twin);
+	err = flow_insert(s, &s->twin);
 	if (err != -EEXIST)
 		return err;
 	f = flow_find(s, &s->twin, &dir);
@@ -136,7 +137,7 @@ static __noinline long reply_claim(struct scratch *s, const struct decision *d)
  * Chooses a port and claims it. `keep` is the port of a connection that is judged again, or 0.
  * Sockets of the host are avoided: the range is reserved, but a bind() may name a port.
  */
-static __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const struct decision *d,
+__weak __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const struct decision *d,
 				 __be16 keep)
 {
 	__u32 range, first, i, hash;
@@ -165,7 +166,7 @@ static __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const
 		__u32 port = first + (hash + i * 0x9e37u) % (range ?: 1);
 
 		twin_port(s, bpf_htons(port));
-		if (host_socket(skb, &s->twin))
+		if (host_socket(skb, s, &s->twin))
 			continue;
 		s->nat_port = bpf_htons(port);
 		err = reply_claim(s, d);

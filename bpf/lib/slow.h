@@ -77,7 +77,7 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 }
 
 /* Writes s->flow under s->opener: into an entry that is there, or as a new one. */
-static __noinline int flow_put(struct scratch *s, __u32 reopen)
+__weak __noinline int flow_put(struct scratch *s, __u32 reopen)
 {
 	struct tw_flow *f;
 	__u32 dir;
@@ -88,14 +88,14 @@ static __noinline int flow_put(struct scratch *s, __u32 reopen)
 	f = flow_find(s, &s->opener, &dir);
 	if (f)
 		return flow_rewrite(f, &s->flow, reopen) ? TW_REASON_NO_FLOW : 0;
-	err = flow_insert_guarded(s, &s->opener);
+	err = flow_insert(s, &s->opener);
 	if (!err || err == -EEXIST) /* lost a race: the winner's decision stands */
 		return 0;
 	return TW_REASON_MAP_FULL;
 }
 
 /* Revokes the entries of s->opener (and its twin) in place. */
-static __noinline int flow_deny(struct scratch *s, __u32 stamp)
+__weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 {
 	struct tw_flow *f, *twin;
 	struct tw_half *h;
@@ -182,24 +182,22 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 {
 	__u32 dir = flow_key(s, &s->opener);
 	const union tw_addr *masq = NULL;
-	union tw_addr addr, kept = {};
 	__be16 keep = 0;
 	int reason;
 
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
 	if (d->from.slot && d->oif && !tw_settings.outside_stack) {
-		masq = masq_addr(s, d, &addr, &reason);
+		masq = masq_addr(s, d, &s->masq, &reason);
 		if (reason)
 			return reason;
 	}
 	if (masq) {
 		if (mode == FLOW_AGAIN) {
 			nat_keep(s, &keep);
-			kept = s->nat_addr;
 			/* The address it left with is no longer ours: the flow is over (I4). */
-			if (keep &&
-			    (kept.quad[0] != masq->quad[0] || kept.quad[1] != masq->quad[1]))
+			if (keep && (s->nat_addr.quad[0] != masq->quad[0] ||
+				     s->nat_addr.quad[1] != masq->quad[1]))
 				return TW_REASON_NO_MASQ;
 		}
 		s->nat_addr = *masq;
@@ -284,7 +282,6 @@ static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 	__u32 word = ipcache_word(s, &p->tuple.saddr, p->tuple.family);
 	__u32 ifindex = skb->ifindex;
 	struct tw_uplink *uplink;
-	union tw_addr masq;
 	__u16 port;
 
 	if (word_is_endpoint(word) || word == TW_ID_HOST)
@@ -300,12 +297,12 @@ static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 	if (!uplink)
 		return -1;
 	if (p->tuple.family == 4)
-		addr_map4(&masq, uplink->masq4);
+		addr_map4(&s->masq, uplink->masq4);
 	else
-		masq = uplink->masq6;
-	if (masq.quad[0] != p->tuple.daddr.quad[0] || masq.quad[1] != p->tuple.daddr.quad[1])
+		s->masq = uplink->masq6;
+	if (s->masq.quad[0] != p->tuple.daddr.quad[0] || s->masq.quad[1] != p->tuple.daddr.quad[1])
 		return -1;
-	return host_socket(skb, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
+	return host_socket(skb, s, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
 }
 
 static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *hook)
@@ -313,7 +310,7 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 	struct scratch *s = scratch_get();
 	enum flow_mode mode = FLOW_FRESH;
 	struct decision *d;
-	struct ends ends = {};
+	struct ends *ends;
 	struct tw_flow *f;
 	__u32 dir, charged_before = NO_CHARGE;
 	int reason;
@@ -321,6 +318,8 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 	if (!s)
 		return TC_DROP;
 	d = &s->decision;
+	ends = &s->ends;
+	__builtin_memset(ends, 0, sizeof(*ends));
 	__builtin_memset(d, 0, sizeof(*d));
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
@@ -337,41 +336,42 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 			return TC_DROP;
 		reason = opener_find(s, h, other, d, &mode, stamp_of(e, h->slot_from, h->slot_to));
 		if (reason)
-			return packet_drop(skb, s, &ends, reason);
+			return packet_drop(skb, s, ends, reason);
 		charged_before = flow_charged(f);
 	} else if (hook->id == TW_HOOK_FROM_UPLINK) {
 		reason = uplink_sort(skb, s);
 		if (reason < 0)
 			return TC_NEXT;
 		if (reason)
-			return packet_drop(skb, s, &ends, reason);
+			return packet_drop(skb, s, ends, reason);
 	}
 	reason = flow_judge(skb, s, d, mode);
-	ends_fill(&ends, d);
+	ends_fill(ends, d);
 	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
 	if (reason == TW_REASON_MULTICAST && d->in == TW_IN_HOST)
 		return TC_NEXT;
 	if (!reason)
 		reason = flow_open(skb, s, d, mode, charged_before);
+	if (reason == TW_REASON_MAP_FULL)
+		guard_sweep(s->opener.family);
 	if (reason) {
 		if (mode == FLOW_FRESH)
-			return packet_drop(skb, s, &ends, reason);
+			return packet_drop(skb, s, ends, reason);
 		flow_deny(s, decision_stamp(d));
 		counter_add(TW_COUNTER_REDECISIONS, 1);
-		event_packet(s, &ends, TW_EVENT_REVOKE, reason, skb->ifindex);
-		return packet_drop(skb, s, &ends, TW_REASON_REVOKED);
+		event_packet(s, ends, TW_EVENT_REVOKE, reason, skb->ifindex);
+		return packet_drop(skb, s, ends, TW_REASON_REVOKED);
 	}
 	metric_count(TW_REASON_OK, hook->id, s->packet.len);
 	if (mode == FLOW_AGAIN) {
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 	} else {
-		counter_add(TW_COUNTER_INSERTS, 1);
-		event_packet(s, &ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
+		event_packet(s, ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
 	}
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (!f)
-		return packet_drop(skb, s, &ends, TW_REASON_NO_FLOW);
-	return flow_carry(skb, s, f, dir, &ends);
+		return packet_drop(skb, s, ends, TW_REASON_NO_FLOW);
+	return flow_carry(skb, s, f, dir, ends);
 }
 
 #endif
