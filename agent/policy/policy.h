@@ -111,13 +111,6 @@ int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n)
 int policy_reserve(struct policy *p, const struct prefix *prefixes, size_t n);
 
 /*
- * Prefixes whose words other layers write (the node's addresses and pod subnets), in the place
- * of those named before: inside of them only endpoints get words. In force with the next plan.
- * -ENOMEM.
- */
-int policy_reserve(struct policy *p, const struct prefix *prefixes, size_t n);
-
-/*
  * A change set. Objects are borrowed: they must outlive the compiler's use (the store owns
  * them and hands a replaced object over for freeing only after policy_commit/abort).
  */
