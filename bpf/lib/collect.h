@@ -18,6 +18,8 @@ struct sweep {
 	__u32 deleted;
 };
 
+#define LONG_AGO 0x40000000u /* jiffies: longer than any lifetime */
+
 enum idle_state {
 	IDLE_MARKED = 1,   /* kind is NONE: packets take the slow path, which unmarks */
 	IDLE_DELETING = 2, /* the slow path must leave it alone */

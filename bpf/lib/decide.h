@@ -35,6 +35,13 @@ static __always_inline __u32 epoch_read(__u16 slot)
 static __always_inline int end_endpoint(struct end *end, __u32 slot, __u32 *epoch)
 {
 	const struct tw_endpoint *ep;
+	union {
+		struct {
+			__u32 identity;
+			__u32 version;
+		};
+		__u64 both;
+	} policy;
 
 	*epoch = epoch_read(slot);
 	barrier();
@@ -43,8 +50,10 @@ static __always_inline int end_endpoint(struct end *end, __u32 slot, __u32 *epoc
 		return TW_REASON_ENDPOINT_GONE;
 	end->slot = slot;
 	end->ifindex = ep->ifindex;
-	end->identity = ep->identity;
-	end->version = ep->version;
+	/* Both in one load: the agent changes them in one store (I5). */
+	policy.both = *(const volatile __u64 *)&ep->identity;
+	end->identity = policy.identity;
+	end->version = policy.version;
 	end->mtu = ep->mtu;
 	__builtin_memcpy(end->mac, ep->mac, 6);
 	return 0;

@@ -103,6 +103,26 @@ static __always_inline bool reply_is_ours(struct scratch *s, const struct tw_hal
 	       h->addr.quad[1] == s->opener.saddr.quad[1];
 }
 
+/*
+ * The forward entry found no room: the reply entry that was made for it (s->twin) goes out of
+ * use at once and is collected by the next pass, as if it had been idle and marked.
+ */
+static __always_inline void reply_undo(struct scratch *s)
+{
+	struct tw_flow *f;
+	__u32 dir, i;
+
+	f = flow_find(s, &s->twin, &dir);
+	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
+		return;
+	for (i = 0; i < 2; i++) {
+		f->half[i].kind = TW_KIND_NONE;
+		f->half[i].idle = IDLE_MARKED;
+		f->half[i].seen = jiffies_now() - LONG_AGO;
+	}
+	counter_add(TW_COUNTER_INSERTS, -1);
+}
+
 static __always_inline void twin_port(struct scratch *s, __be16 port)
 {
 	s->twin.dport = port;

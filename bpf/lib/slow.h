@@ -208,7 +208,10 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 	flow_build(s, d, dir);
 	if (masq)
 		flow_translate(s, d, dir);
-	return flow_put(s, mode == FLOW_REOPEN);
+	reason = flow_put(s, mode == FLOW_REOPEN);
+	if (reason && masq && mode == FLOW_FRESH)
+		reply_undo(s);
+	return reason;
 }
 
 /* A re-decision is no new flow, and the node itself is not limited (I10). */
