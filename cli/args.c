@@ -95,7 +95,7 @@ static bool common_option(struct cli *cli, int id)
 		return true;
 	case 'h':
 		cli_help(cli->command, stdout);
-		exit(CLI_OK);
+		exit(cli_finish(CLI_OK));
 	}
 	return false;
 }
@@ -114,7 +114,6 @@ int cli_getopt(struct cli *cli, int argc, char **argv)
 		args_prepare(cli);
 	opterr = 0;
 	for (;;) {
-		int word = optind;
 		int id = getopt_long(argc, argv, cli->getopt_short_options,
 				     cli->getopt_long_options, NULL);
 
@@ -128,7 +127,7 @@ int cli_getopt(struct cli *cli, int argc, char **argv)
 			if (optopt && optopt < CLI_LONG)
 				cli_usage(cli, "there is no option -%c", optopt);
 			else
-				cli_usage(cli, "there is no option %s", argv[word]);
+				cli_usage(cli, "there is no option %s", argv[optind - 1]);
 			return '?';
 		}
 		if (is_common(id)) {

@@ -89,6 +89,8 @@ extern const struct cli_option cli_common_options[];
 
 /* "towpath: " sentence on stderr; CLI_REFUSED. */
 int cli_refuse(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Last call: the exit status, unless the output could not be written. */
+int cli_finish(int status);
 /*
  * A call to the agent. On success CLI_OK and *reply (may be NULL) is the caller's; else the
  * error was printed, with the position in the input where it has one.

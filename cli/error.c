@@ -21,6 +21,13 @@ int cli_refuse(const char *fmt, ...)
 	return CLI_REFUSED;
 }
 
+int cli_finish(int status)
+{
+	if ((fflush(stdout) || ferror(stdout)) && !status)
+		return cli_refuse("cannot write the output: %m");
+	return status;
+}
+
 char *cli_printf(const char *fmt, ...)
 {
 	va_list ap;

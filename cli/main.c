@@ -66,10 +66,10 @@ int main(int argc, char **argv)
 			break;
 		case 'h':
 			main_help(stdout);
-			return CLI_OK;
+			return cli_finish(CLI_OK);
 		case 'V':
 			puts("towpath " TOWPATH_VERSION);
-			return CLI_OK;
+			return cli_finish(CLI_OK);
 		case 'c':
 			return cli_complete(&cli, argc - optind, argv + optind);
 		default:
@@ -96,7 +96,5 @@ int main(int argc, char **argv)
 
 	cli_args_free(&cli);
 	tw_client_free(cli.client);
-	if (fflush(stdout) && !ret)
-		ret = cli_refuse("cannot write the output: %m");
-	return ret;
+	return cli_finish(ret);
 }

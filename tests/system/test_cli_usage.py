@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""The command's own manners: exit statuses, help, sentences. No agent runs here."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from node import binary
+
+COMMANDS = ("status", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain",
+            "features", "uninstall", "completion")  # fmt: skip
+
+
+def towpath(*argv, stdin="", **env):
+    return subprocess.run(
+        [binary("towpath"), *argv], input=stdin, capture_output=True, text=True, timeout=20,
+        env={**os.environ, "TOWPATH_SOCKET": "/nonexistent/towpath.sock", **env}, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_usage_and_examples(command):
+    done = towpath(command, "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert f"Usage: towpath {command}" in done.stdout
+    assert f"towpath {command}" in done.stdout.split("Examples:")[1]
+    assert "--socket" in done.stdout
+    assert towpath(command, "-h").stdout == done.stdout
+
+
+def test_help_lists_all_commands():
+    done = towpath("--help")
+    assert done.returncode == 0
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    assert towpath("--version").stdout.startswith("towpath ")
+
+
+USAGE = (
+    (), ("fly",), ("--nope",), ("--socket",), ("status", "more"), ("status", "--nope"),
+    ("status", "-x"), ("status", "-o", "xml"), ("status", "-o"), ("status", "-o", "line"),
+    ("status", "--color", "blue"), ("apply",), ("apply", "-f"), ("apply", "-f", "x", "more"),
+    ("delete",), ("delete", "pod"), ("delete", "pod", "A_B"), ("get",), ("get", "cats"),
+    ("get", "pods", "a", "b"), ("get", "pods", "-l", "novalue"), ("get", "pods", "../x"),
+    ("get", "namespaces", "-n", "x"), ("run",), ("run", "a"), ("run", "a", "--"),
+    ("run", "--", "true"), ("run", "A", "--", "true"), ("run", "a/b/c", "--", "true"),
+    ("run", "..", "--", "true"), ("run", "-n", "x.y", "a", "--", "true"),
+    ("run", "a", "-p", "0", "--", "true"), ("run", "a", "-p", "80/icmp", "--", "true"),
+    ("run", "a", "-p", "=80", "--", "true"), ("run", "a", "-l", "x", "--", "true"),
+    ("exec",), ("exec", "a"), ("rm",), ("rm", "a", "--grace", "soon"), ("flows", "more"),
+    ("flows", "--last", "-1"), ("flows", "--last", "few"), ("flows", "--since", "then"),
+    ("explain",), ("explain", "--from", "a", "--to", "b"),
+    ("explain", "--from", "a", "--to", "b", "--port", "99999"),
+    ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
+    ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", USAGE, ids=" ".join)
+def test_usage_errors(argv):
+    done = towpath(*argv)
+    assert done.returncode == 2, done
+    assert not done.stdout
+    if argv:
+        assert len(done.stderr.splitlines()) == 1
+        assert "--help" in done.stderr
+
+
+CALLS = (
+    ("status",), ("get", "pods"), ("get", "endpoints"), ("flows",), ("flows", "-f"),
+    ("explain", "--from", "a", "--to", "b", "--port", "80"), ("delete", "pod", "a"),
+    ("apply", "-f", "-"), ("run", "a", "--", "true"), ("exec", "a", "--", "true"), ("rm", "a"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", CALLS, ids=" ".join)
+def test_no_agent_is_one_sentence(argv):
+    done = towpath(*argv, stdin="{}")
+    assert done.returncode == 1
+    assert not done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    assert "towpathd" in done.stderr
+
+
+def test_socket_option_before_and_after_the_command():
+    for argv in (("--socket", "/elsewhere/s", "status"), ("status", "--socket", "/elsewhere/s")):
+        assert "/elsewhere/s" in towpath(*argv).stderr
+
+
+def test_files_that_cannot_be_sent(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"kind: \xe9\n")
+    (tmp_path / "nul.yaml").write_bytes(b"kind: \0\n")
+    (tmp_path / "empty").mkdir()
+    for path, word in (
+        (tmp_path / "latin.yaml", "UTF-8"), (tmp_path / "nul.yaml", "UTF-8"),
+        (tmp_path / "empty", "*.yaml"), (tmp_path / "absent", "absent"),
+    ):  # fmt: skip
+        done = towpath("apply", "-f", str(path))
+        assert done.returncode == 1
+        assert word in done.stderr and str(path) in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    done = towpath("apply", "-f", "-", "-f", "-", stdin="{}")
+    assert done.returncode == 1 and "twice" in done.stderr
+
+
+def test_output_that_cannot_be_written():
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([binary("towpath"), "--help"], stdout=full, stderr=subprocess.PIPE,
+                              check=False)  # fmt: skip
+        assert done.returncode == 1
+        assert b"No space" in done.stderr
+
+
+def test_features_are_found_by_trying():
+    done = towpath("features", "-o", "json")
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    here = {f["name"]: f["here"] for f in answer["features"]}
+    assert here["map hash"] == here["program tc"] == "yes"
+    assert set(here.values()) <= {"yes", "no", "unknown"}
+    table = towpath("features").stdout
+    assert all(name in table for name in here)
+    assert "\033[" not in table, "no colours but on a terminal"
+    assert "\033[" in towpath("features", "--color", "always").stdout
+
+
+def complete(*words):
+    """What bash offers for the last word."""
+    script = """
+        eval "$("$1" completion bash)"; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
+        _towpath; printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", binary("towpath"), binary("towpath"), *words],
+        capture_output=True, text=True, timeout=20, check=True,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_completion(tmp_path):
+    assert complete("") >= set(COMMANDS)
+    assert complete("fe") == {"features"}
+    assert complete("flows", "--ver") == {"--verdict"}
+    assert complete("flows", "--verdict", "d") == {"deny"}
+    assert complete("get", "na") == {"namespaces"}
+    assert complete("status", "-o", "") >= {"json", "yaml"}
+    (tmp_path / "policy.yaml").touch()
+    assert complete("apply", "-f", f"{tmp_path}/po") == {f"{tmp_path}/policy.yaml"}
