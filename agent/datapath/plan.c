@@ -134,27 +134,39 @@ int maps_endpoint_write(struct datapath *dp, const struct maps_endpoint *ep,
 	if (!policy)
 		return -ENOENT;
 	value.identity = policy->identity;
+	value.identity6 = policy->identity6;
 	value.version = policy->version;
 	return datapath_endpoint_set(dp, ep->slot, &value);
 }
 
-static void flip_endpoints(struct maps *m, const struct maps_change *change, int *err)
+static void write_policies(struct maps *m, const struct plan_endpoint *v, size_t n, int *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		keep_first(err, datapath_endpoint_identity6(m->dp, v[i].slot, v[i].identity6));
+		keep_first(err,
+			   datapath_endpoint_policy(m->dp, v[i].slot, v[i].identity, v[i].version));
+	}
+}
+
+static void write_prefixes(struct maps *m, const struct plan_prefix *v, size_t n, int *err)
+{
+	for (size_t i = 0; i < n; i++)
+		keep_first(err, datapath_prefix_set(m->dp, &v[i].prefix.addr, v[i].prefix.len,
+						    v[i].word));
+}
+
+static void write_added(struct maps *m, const struct maps_change *change, int *err)
 {
 	const struct policy_plan *plan = change->plan;
 
 	for (size_t i = 0; i < change->n_added; i++) {
 		const struct plan_endpoint *policy = NULL;
 
-		for (size_t j = 0; j < plan->n_endpoints && !policy; j++)
-			if (plan->endpoints[j].slot == change->added[i].slot)
-				policy = &plan->endpoints[j];
+		/* The last entry of a slot is what stays. */
+		for (size_t j = plan->n_endpoints; j && !policy; j--)
+			if (plan->endpoints[j - 1].slot == change->added[i].slot)
+				policy = &plan->endpoints[j - 1];
 		keep_first(err, maps_endpoint_write(m->dp, &change->added[i], policy));
-	}
-	for (size_t i = 0; i < plan->n_endpoints; i++) {
-		const struct plan_endpoint *ep = &plan->endpoints[i];
-
-		keep_first(err,
-			   datapath_endpoint_policy(m->dp, ep->slot, ep->identity, ep->version));
 	}
 }
 
@@ -163,13 +175,11 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 	const struct policy_plan *plan = change->plan;
 	int err = 0;
 
-	flip_endpoints(m, change, &err);
-	for (size_t i = 0; i < plan->n_prefixes_set; i++) {
-		const struct plan_prefix *p = &plan->prefixes_set[i];
-
-		keep_first(&err,
-			   datapath_prefix_set(m->dp, &p->prefix.addr, p->prefix.len, p->word));
-	}
+	write_policies(m, plan->refine_endpoints, plan->n_refine_endpoints, &err);
+	write_prefixes(m, plan->refine_prefixes, plan->n_refine_prefixes, &err);
+	write_added(m, change, &err);
+	write_policies(m, plan->endpoints, plan->n_endpoints, &err);
+	write_prefixes(m, plan->prefixes_set, plan->n_prefixes_set, &err);
 	for (size_t i = 0; i < plan->n_prefixes_del; i++) {
 		const struct plan_prefix *p = &plan->prefixes_del[i];
 
@@ -188,8 +198,9 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 	*cost = (struct maps_cost){
 		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_del),
 		.versions = (uint32_t)(plan->n_versions_add + plan->n_versions_del),
-		.endpoints = (uint32_t)plan->n_endpoints,
-		.prefixes = (uint32_t)(plan->n_prefixes_set + plan->n_prefixes_del),
+		.endpoints = (uint32_t)(plan->n_refine_endpoints + plan->n_endpoints),
+		.prefixes = (uint32_t)(plan->n_refine_prefixes + plan->n_prefixes_set +
+				       plan->n_prefixes_del),
 	};
 	m->n_peers = m->n_versions = m->n_fresh = 0;
 	return err;

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The agent's one context and what the API calls on it. agent.c: start and stop; change.c: one
+ * change at a time; objects.c: apply and delete; attach.c: endpoints; uplinks.c: the node's
+ * own side; tick.c: what happens by the clock; status.c: answers; guard.c: the process's own
+ * privileges, folders and locks.
+ *
+ * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
+ */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "datapath.h"
+#include "datapath/maps.h"
+#include "endpoint/endpoint.h"
+#include "endpoint/ipam.h"
+#include "endpoint/node.h"
+#include "flow/flow.h"
+#include "object/object.h"
+#include "options.h"
+#include "policy/policy.h"
+#include "slots.h"
+#include "store/store.h"
+
+enum agent_code {
+	AGENT_INVALID,	 /* the input is wrong */
+	AGENT_NOT_FOUND, /* what it names is not there */
+	AGENT_EXISTS,	 /* what it wants to make is there already */
+	AGENT_EXHAUSTED, /* no room: addresses, slots, maps, disk */
+	AGENT_NOT_READY, /* not now */
+	AGENT_INTERNAL,
+};
+
+struct agent_error {
+	enum agent_code code;
+	struct object_error at; /* file "": no position in an input */
+};
+
+/* Fills err (any position in it is cleared) and returns the -errno that stands for the code. */
+__attribute__((format(printf, 3, 4))) int
+agent_refuse(struct agent_error *err, enum agent_code code, const char *format, ...);
+/* The same, with the code that stands for a -errno. */
+int agent_refuse_errno(struct agent_error *err, int res, const char *text);
+
+struct api;
+struct tick;
+struct uplinks; /* uplinks.c */
+
+struct agent {
+	const struct agent_options *opts;
+	uv_loop_t loop;
+	struct store *store;
+	struct policy *policy;
+	struct datapath *dp;
+	struct maps *maps;
+	struct ipam *ipam;
+	struct flow_log *flows;
+	struct api *api;
+	struct tick *tick;
+	struct uplinks *uplinks;
+	struct slots *slots;
+	uint32_t flow_cap; /* flows that one endpoint may hold */
+	uint64_t started;  /* uv_hrtime() */
+};
+
+/* ---- start and stop (agent.c) --------------------------------------------------------------- */
+
+/* Runs until SIGTERM or SIGINT. 0, or 1 after a sentence on stderr. */
+int agent_run(const struct agent_options *opts);
+/* The whole present state over the maps. */
+int agent_reconcile(struct agent *a, char *err, size_t err_len);
+
+/* ---- guard.c ---------------------------------------------------------------------------------- */
+
+/* All of them: -errno with a sentence in err. */
+int guard_capabilities(char *err, size_t err_len);
+/* Gives up every capability that the agent will not need any more. */
+int guard_drop(char *err, size_t err_len);
+/* One agent a network namespace. The fd is held for the life of the process. */
+int guard_single(int *fd, char *err, size_t err_len);
+/*
+ * Makes run-dir, state-dir/pending-del and run-dir/bpf, and mounts a bpffs there. The fd is
+ * the lock on run-dir, held for the life of the process.
+ */
+int guard_dirs(const struct agent_options *opts, int *lock, char *err, size_t err_len);
+void guard_pin_dir(const struct agent_options *opts, char *buf, size_t len);
+/* towpathd --uninstall: 0, or 1 after a sentence on stderr. */
+int agent_uninstall(const struct agent_options *opts);
+
+/* ---- changes (change.c) ----------------------------------------------------------------------- */
+
+struct agent_change {
+	struct object **put; /* become the store's, unless the change fails or is a dry run */
+	size_t n_put;
+	const struct object **del;
+	size_t n_del;
+	const struct policy_endpoint *ep_put;
+	size_t n_ep_put;
+	const struct maps_endpoint *added;
+	size_t n_added;
+	const uint32_t *removed; /* slots */
+	size_t n_removed;
+	const struct store_endpoint *records;
+	size_t n_records;
+	const struct store_release *releases;
+	size_t n_releases;
+	bool dry_run; /* compile and try the room, but change nothing */
+};
+
+struct agent_cost {
+	uint64_t compile_us;
+	uint64_t store_us;
+	uint64_t kernel_us;
+	struct maps_cost kernel;
+};
+
+/* Validates, stores and puts in force, whole or not at all. */
+int agent_change(struct agent *a, const struct agent_change *change, struct agent_cost *cost,
+		 struct agent_error *err);
+
+/* ---- objects (objects.c) ---------------------------------------------------------------------- */
+
+struct agent_file {
+	const char *name;
+	const char *text;
+	size_t len;
+};
+
+/* *reply: the API's answer. On -ENOENT of agent_delete() *reply is set, too. */
+int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
+		json_t **reply, struct agent_error *err);
+int agent_delete(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
+		 json_t **reply, struct agent_error *err);
+int agent_delete_one(struct agent *a, enum object_kind kind, const char *ns, const char *name,
+		     json_t **reply, struct agent_error *err);
+/* Applies the files of --objects-dir. */
+int agent_apply_dir(struct agent *a, struct agent_error *err);
+
+/* ---- endpoints (attach.c, restore.c) ----------------------------------------------------------- */
+
+int agent_endpoint_add(struct agent *a, const json_t *body, json_t **reply,
+		       struct agent_error *err);
+/* 0 also when there is none. */
+int agent_endpoint_del(struct agent *a, const char *container_id, const char *ifname,
+		       struct agent_error *err);
+/* check: what the node has of it is verified, too. */
+int agent_endpoint_get(struct agent *a, const char *container_id, const char *ifname, bool check,
+		       json_t **reply, struct agent_error *err);
+int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struct agent_error *err);
+/* Finishes the DELs that the CNI plugin recorded while no agent answered. */
+void agent_endpoint_pending(struct agent *a);
+/* What the compiler and the maps are told of an endpoint. Strings stay the record's. */
+void agent_endpoint_policy(const struct endpoint *ep, struct policy_endpoint *out);
+void agent_endpoint_value(const struct agent *a, const struct endpoint *ep,
+			  struct tw_endpoint *out);
+
+/* At start: reads the records, and drops those whose interface is gone. */
+int agent_restore_records(struct agent *a, char *err, size_t err_len);
+/* Then, with the maps right: ports have their programs and settings; ports of nobody go. */
+int agent_restore_ports(struct agent *a, char *err, size_t err_len);
+
+#endif

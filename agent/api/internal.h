@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Private to agent/api. */
+#ifndef AGENT_API_INTERNAL_H
+#define AGENT_API_INTERNAL_H
+
+#include <microhttpd.h>
+#include <uv.h>
+
+#include "agent.h"
+#include "api/api.h"
+
+#define PATH_PARTS_MAX 3
+
+struct call;
+
+struct route {
+	const char *method;
+	const char *path; /* a * stands for one part, given to the handler */
+	size_t body_max;  /* 0: takes none */
+	/* Fills *reply, or err and returns -errno; or queues a response itself and says so. */
+	int (*handle)(struct call *call, json_t **reply, struct agent_error *err);
+};
+
+/* One request, from its head to its last byte. */
+struct call {
+	struct api *api;
+	struct agent *agent;
+	struct MHD_Connection *connection;
+	const struct route *route;
+	char *path; /* cut into parts */
+	const char *parts[PATH_PARTS_MAX];
+	char *body;
+	size_t len, room;
+	bool queued; /* the handler has answered */
+	enum MHD_Result queue_result;
+	struct stream *stream; /* of a call that goes on */
+};
+
+struct api {
+	struct agent *agent;
+	struct MHD_Daemon *daemon;
+	uv_poll_t poll;
+	uv_timer_t timer;
+	int open_handles;
+	char socket[108];  /* what fits sockaddr_un */
+	size_t body_bytes; /* of all calls */
+	struct stream *streams;
+	unsigned int n_streams;
+};
+
+/* The route for a request; NULL with the status that says why not. */
+const struct route *route_find(const char *method, struct call *call, unsigned int *status);
+
+/* The value of an argument of the query, NULL: absent. */
+const char *call_argument(const struct call *call, const char *key);
+enum MHD_Result call_reply(struct call *call, unsigned int status, const json_t *json);
+/* text is freed. */
+enum MHD_Result call_reply_text(struct call *call, unsigned int status, char *text, size_t len);
+
+/* GET /v1/flows (stream.c). */
+int stream_open(struct call *call, json_t **reply, struct agent_error *err);
+void stream_close(struct stream *s);
+/* Streams that have something to say go on; all: every one, to notice clients that left. */
+void streams_resume(struct api *api, bool all);
+
+/* Lets the server work on what is ready. */
+void api_run(struct api *api);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The command line of towpathd, parsed and validated. */
+#ifndef AGENT_OPTIONS_H
+#define AGENT_OPTIONS_H
+
+#include "object/object.h"
+
+#define OPTIONS_MAX 16 /* of each option that may be repeated */
+
+struct agent_options {
+	const char *state_dir;
+	const char *run_dir;
+	const char *objects_dir;
+	bool objects_dir_given; /* then it must exist */
+	struct prefix pod_cidrs[OPTIONS_MAX];
+	size_t n_pod_cidrs;
+	const char *uplinks[OPTIONS_MAX];
+	size_t n_uplinks; /* 0: interfaces with a default route */
+	struct prefix nomasq[OPTIONS_MAX];
+	size_t n_nomasq;
+	bool masquerade4;
+	bool masquerade6;
+	bool outside_stack;
+	bool force_clsact;
+	uint32_t max_flows; /* 0: from memory */
+	uint32_t flow_log;  /* 0: default */
+	bool uninstall;
+};
+
+/*
+ * Fills in the defaults and then argv. Returns -1 to go on, else the exit status: 0 after
+ * --help and --version, 2 after a sentence on stderr.
+ */
+int options_parse(struct agent_options *opts, int argc, char **argv);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What happens by the clock: the heartbeat that the programs watch, collection of flows (on a
+ * worker thread), events from the kernel to the flow log, DELs recorded by the CNI plugin.
+ */
+#ifndef AGENT_TICK_H
+#define AGENT_TICK_H
+
+#include <towpath/abi.h>
+
+struct agent;
+struct tick;
+
+int tick_new(struct tick **out, struct agent *a);
+void tick_start(struct tick *t);
+/* Before the loop's last run; frees it there. */
+void tick_free(struct tick *t);
+
+/* Takes what is in the ring of events now. */
+void tick_events(struct tick *t);
+/* What the last pass over the flow tables found. */
+void tick_collected(const struct tick *t, struct tw_collect_args *out);
+
+#endif
