@@ -53,6 +53,8 @@ int datapath_endpoint_set(struct datapath *dp, uint32_t slot, const struct tw_en
 /* Identity and version in one 64-bit store. */
 int datapath_endpoint_policy(struct datapath *dp, uint32_t slot, uint32_t identity,
 			     uint32_t version);
+/* The identity of the IPv6 address, where it differs; 0: the same as of the IPv4 address. */
+int datapath_endpoint_identity6(struct datapath *dp, uint32_t slot, uint32_t identity);
 int datapath_endpoint_clear(struct datapath *dp, uint32_t slot);
 void datapath_epoch_bump(struct datapath *dp, uint32_t slot); /* slot 0: the node */
 

@@ -165,6 +165,7 @@ int datapath_endpoint_set(struct datapath *dp, uint32_t slot, const struct tw_en
 		__atomic_store_n(&at->ifindex, ep->ifindex, __ATOMIC_RELEASE);
 		return 0;
 	}
+	datapath_endpoint_identity6(dp, slot, ep->identity6);
 	datapath_endpoint_policy(dp, slot, ep->identity, ep->version);
 	at->addr4 = ep->addr4;
 	at->mtu = ep->mtu;
@@ -195,6 +196,16 @@ int datapath_endpoint_policy(struct datapath *dp, uint32_t slot, uint32_t identi
 	if (!at || !slot)
 		return -ERANGE;
 	__atomic_store_n((uint64_t *)&at->identity, value.both, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int datapath_endpoint_identity6(struct datapath *dp, uint32_t slot, uint32_t identity)
+{
+	struct tw_endpoint *at = window_at(&dp->endpoints, slot);
+
+	if (!at || !slot)
+		return -ERANGE;
+	__atomic_store_n(&at->identity6, identity, __ATOMIC_RELEASE);
 	return 0;
 }
 

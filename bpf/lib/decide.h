@@ -32,7 +32,7 @@ static __always_inline __u32 epoch_read(__u16 slot)
 }
 
 /* Reads an endpoint after its epoch. 0 or a drop reason. */
-static __always_inline int end_endpoint(struct end *end, __u32 slot, __u32 *epoch)
+static __always_inline int end_endpoint(struct end *end, __u32 slot, __u8 family, __u32 *epoch)
 {
 	const struct tw_endpoint *ep;
 	union {
@@ -53,6 +53,8 @@ static __always_inline int end_endpoint(struct end *end, __u32 slot, __u32 *epoc
 	/* Both in one load: the agent changes them in one store (I5). */
 	policy.both = *(const volatile __u64 *)&ep->identity;
 	end->identity = policy.identity;
+	if (family == 6 && ep->identity6)
+		end->identity = ep->identity6;
 	end->version = policy.version;
 	end->mtu = ep->mtu;
 	__builtin_memcpy(end->mac, ep->mac, 6);
@@ -81,7 +83,8 @@ __weak __noinline int end_from(struct scratch *s, struct decision *d)
 	}
 	word = ipcache_word(s, &s->opener.saddr, s->opener.family);
 	if (word_is_endpoint(word)) {
-		int reason = end_endpoint(&d->from, word & TW_WORD_PAYLOAD, &d->epoch_from);
+		int reason = end_endpoint(&d->from, word & TW_WORD_PAYLOAD, s->opener.family,
+					  &d->epoch_from);
 
 		if (reason)
 			return TW_REASON_SPOOFED;
@@ -116,7 +119,8 @@ __weak __noinline int end_to(struct scratch *s, struct decision *d)
 		return TW_REASON_MULTICAST;
 	word = ipcache_word(s, &s->opener.daddr, s->opener.family);
 	if (word_is_endpoint(word))
-		return end_endpoint(&d->to, word & TW_WORD_PAYLOAD, &d->epoch_to);
+		return end_endpoint(&d->to, word & TW_WORD_PAYLOAD, s->opener.family,
+				    &d->epoch_to);
 	d->to.identity = word_identity(word);
 	return d->to.identity == TW_ID_UNASSIGNED ? TW_REASON_NO_ENDPOINT : 0;
 }

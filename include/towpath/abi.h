@@ -230,7 +230,7 @@ struct tw_endpoint {
 	__u32 cap;   /* flows at most; 0: not limited */
 	__u32 pad;
 	union tw_addr addr6; /* all zero: none */
-	__u32 identity6; /* of addr6; `identity` is that of addr4. Mostly the same */
+	__u32 identity6; /* of addr6; 0: the same as `identity`, which is that of addr4 */
 	__u32 reserved;
 };
 
