@@ -292,7 +292,7 @@ void frame_build(struct frame *out, int family, const struct spec *spec)
 		int off = l4_sum_off(t.proto);
 
 		l4_len = put_l4(l4, family, spec);
-		if (off >= 0) {
+		if (off >= 0 && !spec->no_sum) {
 			uint16_t sum = l4_sum(l4, l4_len, &t);
 
 			put16(l4 + off, sum || t.proto != IPPROTO_UDP ? sum : 0xffff);

@@ -67,6 +67,7 @@ struct spec {
 	uint16_t mtu;		  /* TOO_BIG */
 	uint16_t cut;		  /* if not 0: only so many bytes of the frame are there */
 	uint16_t sequence;	  /* ECHO; payload bytes begin with its low byte */
+	bool no_sum;		  /* UDP without checksum */
 };
 
 #define FRAME_MAX 3500

@@ -222,13 +222,13 @@ void lab_reset(struct lab *lab)
 
 /* ---- one packet --------------------------------------------------------------------------- */
 
-static const char *const hook_programs[TW_HOOK_COUNT] = {
+const char *const lab_programs[TW_HOOK_COUNT] = {
 	[TW_HOOK_FROM_CONTAINER] = "tw_from_container",
 	[TW_HOOK_TO_CONTAINER] = "tw_to_container",
 	[TW_HOOK_FROM_UPLINK] = "tw_from_uplink",
 };
 
-static enum tw_hook via_context(const struct lab *lab, enum via via, struct __sk_buff *ctx)
+enum tw_hook lab_context(const struct lab *lab, enum via via, struct __sk_buff *ctx)
 {
 	switch (via) {
 	case FROM_A:
@@ -275,12 +275,7 @@ uint64_t lab_drops(struct lab *lab, enum tw_reason reason)
 	return sum;
 }
 
-struct counts {
-	uint64_t drops[TW_REASON_COUNT];
-	uint64_t counter[TW_COUNTER_COUNT];
-};
-
-static void counts_read(struct lab *lab, struct counts *out)
+void lab_counts_read(struct lab *lab, struct lab_counts *out)
 {
 	for (enum tw_reason r = 0; r < TW_REASON_COUNT; r++)
 		out->drops[r] = lab_drops(lab, r);
@@ -294,9 +289,9 @@ void lab_run(struct lab *lab, enum via via, const struct frame *in, const struct
 	static const struct run_options plain;
 	const struct run_options *o = opts ?: &plain;
 	struct __sk_buff ctx = { .gso_size = o->gso_size, .gso_segs = o->gso_size ? 2 : 0 };
-	const char *program = hook_programs[via_context(lab, via, &ctx)];
+	const char *program = lab_programs[lab_context(lab, via, &ctx)];
 	int fd = datapath_prog_fd(lab->dp, program), ret;
-	struct counts before, after;
+	struct lab_counts before, after;
 	/*
 	 * A program that is reached by a tail call alone cannot be run, and one that answers with
 	 * a larger packet needs room for it.
@@ -308,11 +303,11 @@ void lab_run(struct lab *lab, enum via via, const struct frame *in, const struct
 
 	if (fd < 0)
 		fail_msg("there is no program %s", program);
-	counts_read(lab, &before);
+	lab_counts_read(lab, &before);
 	ret = bpf_prog_test_run_opts(fd, &run);
 	if (ret)
 		fail_msg("%s on %zu bytes: %s", program, in->len, strerror(-ret));
-	counts_read(lab, &after);
+	lab_counts_read(lab, &after);
 	out->verdict = (int)run.retval;
 	out->out.len = run.data_size_out;
 	out->drops = 0;
@@ -371,7 +366,7 @@ static void step_compare(const struct frame *got, int family, const struct step 
 
 	if (frame_view(got, &v))
 		fail_msg("step %zu: what came out is not a whole packet", at);
-	if (has_ports(want.what) && !want.sport) {
+	if (has_ports(want.what) && !want.sport && !want.frag_off) {
 		uint16_t port = ntohs(v.tuple.sport);
 
 		if (port < 61000)

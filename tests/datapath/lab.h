@@ -12,6 +12,7 @@
 #define TESTS_DATAPATH_LAB_H
 
 #include <datapath.h>
+#include <linux/bpf.h>
 
 #include "frame.h"
 
@@ -63,6 +64,16 @@ void lab_open(struct lab *lab, const struct lab_options *opts);
 void lab_close(struct lab *lab);
 /* No flows, no policies, the endpoints and uplinks as after lab_open(). */
 void lab_reset(struct lab *lab);
+
+/* What a skb says about a packet that came this way; returns the hook it meets. */
+enum tw_hook lab_context(const struct lab *lab, enum via via, struct __sk_buff *ctx);
+extern const char *const lab_programs[TW_HOOK_COUNT];
+
+struct lab_counts {
+	uint64_t drops[TW_REASON_COUNT];
+	uint64_t counter[TW_COUNTER_COUNT];
+};
+void lab_counts_read(struct lab *lab, struct lab_counts *out);
 
 /* One packet's fate. */
 struct outcome {

@@ -187,9 +187,9 @@ static void i12_unparsable_is_a_named_drop(struct lab *lab, int family)
 {
 	LAB_STEPS(
 		lab, family, STEP(FROM_A, P(ARP), DROPPED(NOT_IP)),
-		STEP(FROM_A, P(UDP, A, B, 1, 2, .cut = 38), DROPPED(TRUNCATED)),
-		STEP(FROM_A, P(TCP, A, B, 1, 2, SYN, .cut = 50), DROPPED(TRUNCATED)),
-		STEP(FROM_A, P(UDP, A, B, 1, 2, .payload = 200, .cut = 100), DROPPED(TRUNCATED)),
+		STEP(FROM_A, P(UDP, A, B, 1, 2, .cut = family == 4 ? 38 : 58), DROPPED(TRUNCATED)),
+		STEP(FROM_A, P(TCP, A, B, 1, 2, SYN, .cut = family == 4 ? 46 : 66),
+		     DROPPED(TRUNCATED)),
 		STEP(FROM_A, P(ICMP_OTHER, A, B), DROPPED(ICMP_TYPE)),
 		STEP(FROM_A, P(UNREACHABLE, A, B), .verdict = DROP, .reason = TW_REASON_TRUNCATED));
 }
@@ -232,21 +232,22 @@ static void i12_icmp_error_follows_its_flow(struct lab *lab, int family)
 /* From outside, by the server or by a router on the way, about a translated flow. */
 static void i12_icmp_error_is_translated(struct lab *lab, int family)
 {
-	const struct spec seen = P(UDP, NODE, OUTSIDE, SNAT_PORT, 53, .ttl = 63, .payload = 4);
-	const struct spec sent = P(UDP, A, OUTSIDE, 4000, 53, .ttl = 63, .payload = 4);
+	/* The quoted checksum is not mended: nobody can verify it over a part. */
+	const struct spec seen = P(UDP, NODE, OUTSIDE, SNAT_PORT, 53, .ttl = 63, .no_sum = true);
+	const struct spec sent = P(UDP, A, OUTSIDE, 4000, 53, .ttl = 63, .no_sum = true);
 
 	LAB_STEPS(lab, family,
 		  STEP(FROM_A, P(UDP, A, OUTSIDE, 4000, 53),
 		       OUT(UDP, NODE, OUTSIDE, 0, 53, .ttl = 63), .entries = 2));
 	LAB_STEPS(lab, family,
 		  STEP(UP, P(UNREACHABLE, OUTSIDE, NODE, .about = &seen),
-		       OUT(UNREACHABLE, OUTSIDE, A, .about = &sent)));
+		       OUT(UNREACHABLE, OUTSIDE, A, .ttl = 63, .about = &sent)));
 	LAB_STEPS(lab, family,
 		  STEP(UP, P(TOO_BIG, ROUTER, NODE, .about = &seen, .mtu = 1400),
-		       OUT(TOO_BIG, ROUTER, A, .about = &sent, .mtu = 1400)));
+		       OUT(TOO_BIG, ROUTER, A, .ttl = 63, .about = &sent, .mtu = 1400)));
 	LAB_STEPS(lab, family,
 		  STEP(UP, P(TIME_EXCEEDED, ROUTER, NODE, .about = &seen),
-		       OUT(TIME_EXCEEDED, ROUTER, A, .about = &sent)));
+		       OUT(TIME_EXCEEDED, ROUTER, A, .ttl = 63, .about = &sent)));
 }
 
 /* An error is no way round a revoked flow. */
@@ -277,6 +278,7 @@ static void i12_random_frames_are_decided(struct lab *lab, int family)
 		P(SCTP, A, KEPT, 4000, 80),
 		P(ESP, A, B),
 	};
+	size_t head = family == 4 ? 34 : 54;
 	unsigned int state = 1;
 
 	for (int i = 0; i < 4000; i++) {
@@ -287,8 +289,9 @@ static void i12_random_frames_are_decided(struct lab *lab, int family)
 		for (int change = rand_r(&state) % 6; change >= 0; change--)
 			in.data[12 + (size_t)rand_r(&state) % (in.len - 12)] =
 				(uint8_t)rand_r(&state);
+		/* Not shorter than an IP header: test-run itself refuses that. */
 		if (rand_r(&state) % 4 == 0)
-			in.len = 14 + (size_t)rand_r(&state) % (in.len - 14);
+			in.len = head + (size_t)rand_r(&state) % (in.len - head);
 		lab_run(lab, FROM_A, &in, NULL, &got);
 		assert_in_range(got.drops, 0, 1);
 		if (got.verdict == DROP)
