@@ -7,22 +7,36 @@
 
 #define DROPS_SHOWN 12
 
-static void print_uplinks(const json_t *uplinks)
+/* A list of things in one line, each made by `one`; `none` when there are none. */
+static void print_list(const char *head, const json_t *list, void (*one)(const json_t *item),
+		       const char *none)
 {
-	const char *comma = "";
 	size_t i;
-	json_t *u;
+	json_t *item;
 
-	printf("uplinks    ");
-	json_array_foreach(uplinks, i, u) {
-		const char *name = json_is_string(u) ? json_string_value(u) : cli_str(u, "name");
-
-		printf("%s%s", comma, name);
-		if (*cli_str(u, "masq4"))
-			printf(" (%s)", cli_str(u, "masq4"));
-		comma = ", ";
+	printf("%-11s", head);
+	json_array_foreach(list, i, item) {
+		fputs(i ? ", " : "", stdout);
+		one(item);
 	}
-	printf("%s\n", *comma ? "" : "none: pods reach only this node");
+	puts(json_array_size(list) ? "" : none);
+}
+
+static void print_uplink(const json_t *u)
+{
+	const char *ip4 = cli_str(u, "ip4"), *ip6 = cli_str(u, "ip6");
+
+	printf("%s (%s%s%s)%s", cli_str(u, "name"), *ip4 || *ip6 ? ip4 : "no address",
+	       *ip4 && *ip6 ? " " : "", ip6,
+	       json_is_false(json_object_get(u, "up")) ? " down" : "");
+}
+
+static void print_pool(const json_t *p)
+{
+	char number[32];
+
+	printf("%s (%s used)", cli_str(p, "cidr"),
+	       cli_number(number, (uint64_t)cli_int(p, "used")));
 }
 
 /* "3 pods, 1 namespace": those of the counts that are asked for. */
@@ -125,7 +139,8 @@ static int status_print(const struct cli *cli, const json_t *s)
 	static const char *const compiled[] = { "endpoints", "identities", "sets", "versions",
 						NULL };
 	const json_t *kernel = json_object_get(s, "kernel"), *node = json_object_get(s, "node");
-	char up[32], memory[32];
+	const json_t *log = json_object_get(s, "flow_log");
+	char up[32], memory[32], kept[32], capacity[32], events[32];
 
 	printf("%sagent%s      towpathd %s, pid %lld, up %s, %s\n", cli_color(cli, CLI_GREEN),
 	       cli_plain(cli), cli_str(s, "version"), (long long)cli_int(s, "pid"),
@@ -133,9 +148,15 @@ static int status_print(const struct cli *cli, const json_t *s)
 	       cli_bytes(memory, (uint64_t)cli_int(s, "memory_kb") * 1024));
 	printf("kernel     %s, programs attached by %s\n", cli_str(kernel, "release"),
 	       cli_str(kernel, "attach"));
-	print_uplinks(json_object_get(node, "uplinks"));
+	print_list("uplinks", json_object_get(node, "uplinks"), print_uplink,
+		   "none: pods reach only this node");
+	print_list("pools", json_object_get(s, "pools"), print_pool, "none");
 	print_counts("objects", json_object_get(s, "counts"), objects);
 	print_counts("in force", json_object_get(s, "counts"), compiled);
+	printf("flow log   %s of %s records, %s events since the start\n",
+	       cli_number(kept, (uint64_t)cli_int(log, "kept")),
+	       cli_number(capacity, (uint64_t)cli_int(log, "capacity")),
+	       cli_number(events, (uint64_t)cli_int(log, "events")));
 	print_maps(cli, json_object_get(s, "maps"));
 	print_drops(cli, json_object_get(s, "drops"));
 	print_counters(cli, json_object_get(s, "counters"));
