@@ -325,6 +325,32 @@ static int log_quiet(enum libbpf_print_level level, const char *format, va_list 
 								 : 0;
 }
 
+/* Does bpf_l4_csum_replace take BPF_F_IPV6? Found out by trying. */
+static bool csum_ipv6_probe(void)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 24 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_4, .imm = 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K,
+		  .dst_reg = BPF_REG_5,
+		  .imm = BPF_F_PSEUDO_HDR | 1 << 7 },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_l4_csum_replace },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	unsigned char frame[64] = {};
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = sizeof(frame));
+	int fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "tw_probe", "GPL", insns,
+			       sizeof(insns) / sizeof(insns[0]), NULL);
+	bool known;
+
+	if (fd < 0)
+		return false;
+	known = !bpf_prog_test_run_opts(fd, &run) && !run.retval;
+	close(fd);
+	return known;
+}
+
 static int datapath_load(struct datapath *dp, const struct datapath_options *opts, char *err,
 			 size_t err_len)
 {
@@ -337,6 +363,7 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 	dp->settings = opts->settings;
 	if (!dp->settings.hz)
 		datapath_settings_default(&dp->settings);
+	dp->settings.csum_ipv6 = csum_ipv6_probe();
 	memcpy((void *)&dp->skel->rodata->tw_settings, &dp->settings, sizeof(dp->settings));
 	if (!res && dp->pin_dir[0]) {
 		res = pin_dirs_make(dp);

@@ -119,8 +119,7 @@ __weak __noinline int end_to(struct scratch *s, struct decision *d)
 		return TW_REASON_MULTICAST;
 	word = ipcache_word(s, &s->opener.daddr, s->opener.family);
 	if (word_is_endpoint(word))
-		return end_endpoint(&d->to, word & TW_WORD_PAYLOAD, s->opener.family,
-				    &d->epoch_to);
+		return end_endpoint(&d->to, word & TW_WORD_PAYLOAD, s->opener.family, &d->epoch_to);
 	d->to.identity = word_identity(word);
 	return d->to.identity == TW_ID_UNASSIGNED ? TW_REASON_NO_ENDPOINT : 0;
 }
