@@ -351,7 +351,8 @@ static int tree_remove(const char *path)
 		char below[PATH_MAX];
 		struct stat st;
 
-		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+		/* In a bpffs only the kernel's own files have a dot in their name, and stay. */
+		if (strchr(entry->d_name, '.'))
 			continue;
 		snprintf(below, sizeof(below), "%.3800s/%.255s", path, entry->d_name);
 		if (lstat(below, &st))
