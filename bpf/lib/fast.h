@@ -25,14 +25,26 @@ static __always_inline int packet_jump(struct __sk_buff *skb, __u32 jump, __u32 
 	return TC_DROP;
 }
 
-/* Larger than the way out takes? A GSO packet is measured by its segments (I9). */
-static __always_inline bool packet_too_big(struct __sk_buff *skb, __u32 len, __u32 mtu,
-					   __u32 headers)
+/*
+ * Larger than the way out takes? A GSO packet is measured by its segments (I9): what the card
+ * or the stack will make of it has these headers each time.
+ */
+static __always_inline bool packet_too_big(struct __sk_buff *skb, const struct packet *p, __u32 mtu)
 {
-	if (likely(len <= mtu))
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u8 *offset = data + (p->l4_off & 0x1ff) + 12;
+	__u32 headers = p->l4_off - ETH_HLEN;
+
+	if (likely(p->len <= mtu))
 		return false;
 	if (!skb->gso_size)
 		return true;
+	if (p->tuple.proto != PROTO_TCP)
+		headers += 8;
+	else if ((void *)(offset + 1) > end)
+		return true;
+	else
+		headers += (*offset >> 4) * 4;
 	return skb->gso_size + headers > mtu;
 }
 
@@ -41,12 +53,10 @@ static __always_inline bool packet_too_big(struct __sk_buff *skb, __u32 len, __u
 #define NOT_CURRENT NOT_DONE(TW_REASON_COUNT) /* no decision that holds: to the slow path */
 
 /*
- * Acts on a current half. Returns a TC_* code or NOT_DONE(reason). `headers` is IP plus
- * transport, for GSO segments.
+ * Acts on a current half. Returns a TC_* code or NOT_DONE(reason).
  */
 static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h,
-					struct tw_half *other, const struct packet *p,
-					__u32 headers)
+					struct tw_half *other, const struct packet *p)
 {
 	bool out = h->kind == TW_KIND_OUT;
 	__u32 ifindex = h->out;
@@ -56,7 +66,7 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 		half_count(h, p->len, p->tcp);
 		return TC_NEXT;
 	}
-	if (h->mtu && packet_too_big(skb, p->len, h->mtu, headers))
+	if (h->mtu && packet_too_big(skb, p, h->mtu))
 		return NOT_DONE(TW_REASON_TOO_BIG);
 	__builtin_memcpy(dmac, h->dmac, 6);
 	if (h->flags & (TW_HALF_TTL | TW_HALF_REWRITE)) {
@@ -71,17 +81,8 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 			.port = h->port,
 			.addr = &h->addr,
 		};
-		void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 		int reason;
 
-		if (r.ttl) {
-			__u8 *ttl = data + (r.family == 4 ? ETH_HLEN + 8 : ETH_HLEN + 7);
-
-			if ((void *)(ttl + 1) > end)
-				return NOT_DONE(TW_REASON_TRUNCATED);
-			if (*ttl <= 1)
-				return NOT_DONE(TW_REASON_TTL);
-		}
 		reason = packet_rewrite(skb, &r);
 		if (reason)
 			return NOT_DONE(reason);
@@ -118,7 +119,7 @@ static __always_inline void packet_save(struct scratch *s, const struct packet *
 
 /* Everything but the looked-up flow's checks: those are the same for both families. */
 static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, __u32 dir,
-				     const struct packet *p, const struct hook *hook, __u32 headers)
+				     const struct packet *p, const struct hook *hook)
 {
 	struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
 
@@ -136,7 +137,7 @@ static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, _
 		half_count(h, p->len, p->tcp);
 		return packet_drop(skb, s, &none, TW_REASON_REVOKED);
 	}
-	return half_forward(skb, h, other, p, headers);
+	return half_forward(skb, h, other, p);
 }
 
 static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const struct hook *hook)
@@ -147,7 +148,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 	struct tw_flow *f;
 	struct scratch *s;
 	__be16 *ports;
-	__u32 dir, headers;
+	__u32 dir;
 	int ret;
 
 	p.len = skb->len - ETH_HLEN;
@@ -165,7 +166,6 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 		p.tuple.family = 4;
 		p.tuple.proto = ip->protocol;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
-		headers = sizeof(*ip) + 20;
 		if (p.tuple.proto == PROTO_TCP) {
 			if ((void *)ports + 14 > end)
 				return packet_jump(skb, hook->odd, hook->id);
@@ -187,7 +187,6 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 		p.tuple.family = 6;
 		p.tuple.proto = ip->nexthdr;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
-		headers = sizeof(*ip) + 20;
 		if (p.tuple.proto == PROTO_TCP) {
 			if ((void *)ports + 14 > end)
 				return packet_jump(skb, hook->odd, hook->id);
@@ -204,7 +203,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 		return packet_jump(skb, hook->odd, hook->id);
 	}
 	if (likely(f != NULL)) {
-		ret = fast_flow(skb, f, dir, &p, hook, headers);
+		ret = fast_flow(skb, f, dir, &p, hook);
 		if (likely(ret < NOT_DONE(0)))
 			return ret;
 		/* Too big or TTL: the odd program parses again and answers. */

@@ -127,6 +127,8 @@ static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct re
 		if ((void *)(ip + 1) > end)
 			return TW_REASON_TRUNCATED;
 		if (r->ttl) {
+			if (ip->ttl <= 1)
+				return TW_REASON_TTL;
 			ip->check = csum_update(ip->check, bpf_htons(0x0100), 0);
 			ip->ttl--;
 		}
@@ -146,6 +148,8 @@ static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct re
 		if ((void *)(ip + 1) > end)
 			return TW_REASON_TRUNCATED;
 		if (r->ttl) {
+			if (ip->hop_limit <= 1)
+				return TW_REASON_TTL;
 			ip->hop_limit--;
 			/* No header checksum makes up for it: a complete one must hear of it. */
 			if (skb_ip_summed(skb) == CHECKSUM_COMPLETE)

@@ -17,16 +17,23 @@ static __always_inline bool half_unused(const struct tw_half *other)
 	return other->flags & TW_HALF_TWIN;
 }
 
-/* A packet that may open a flow; others need one (I1). */
+/*
+ * A packet that may open a flow; others need one (I1). A later fragment shows no flags: it opens
+ * nothing where flags decide.
+ */
 static __always_inline bool packet_opens(const struct packet *p)
 {
 	if (p->tuple.proto == PROTO_TCP)
-		return (p->tcp & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN ||
-		       p->flags & PACKET_FRAG_LATER;
+		return (p->tcp & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 	if (p->tuple.proto == PROTO_ICMP || p->tuple.proto == PROTO_ICMP6)
-		return icmp_is_request(p->tuple.proto, p->icmp_type) ||
-		       p->flags & PACKET_FRAG_LATER;
+		return icmp_is_request(p->tuple.proto, p->icmp_type) &&
+		       !(p->flags & PACKET_FRAG_LATER);
 	return true;
+}
+
+static __always_inline bool uplink_both(__u32 a, __u32 b)
+{
+	return bpf_map_lookup_elem(&tw_uplinks, &a) && bpf_map_lookup_elem(&tw_uplinks, &b);
 }
 
 /* Sets s->opener from the entry that the packet met. 0 or a drop reason. */
@@ -43,11 +50,15 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 		/*
 		 * A new container behind an old address, or the host's stack now in between: the
 		 * old decision has lapsed, so the packet may open its own. Otherwise somebody
-		 * else is using the tuple (I2).
+		 * else is using the tuple (I2). After a change of routes an outside peer may come
+		 * in by another uplink: judged again, the flow is bound to where its route leads.
 		 */
-		if (h->stamp == stamp || !packet_opens(p) || h->flags & TW_HALF_REPLY_ENTRY)
+		if (h->stamp != stamp && uplink_both(h->in, p->in))
+			*mode = FLOW_AGAIN;
+		else if (h->stamp == stamp || !packet_opens(p) || h->flags & TW_HALF_REPLY_ENTRY)
 			return TW_REASON_WRONG_INGRESS;
-		*mode = FLOW_REOPEN;
+		else
+			*mode = FLOW_REOPEN;
 	}
 	if ((p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && p->tuple.proto == PROTO_TCP &&
 	    (((h->tcp | other->tcp) & TCP_RST) || (h->tcp & other->tcp & TCP_FIN)) &&
@@ -94,12 +105,12 @@ __weak __noinline int flow_put(struct scratch *s, __u32 reopen)
 	return TW_REASON_MAP_FULL;
 }
 
-/* Revokes the entries of s->opener (and its twin) in place. */
+/* Revokes the entries of s->opener (and its twin) in place. 0: they were tombstones before. */
 __weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 {
 	struct tw_flow *f, *twin;
 	struct tw_half *h;
-	__u32 dir;
+	__u32 dir, news;
 
 	if (!s)
 		return 0;
@@ -107,6 +118,7 @@ __weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 	if (!f)
 		return 0;
 	h = &f->half[dir & 1];
+	news = h->kind != TW_KIND_DENY;
 	if (h->flags & TW_HALF_TWIN) {
 		tuple_reverse(&s->twin, &s->opener);
 		s->twin.daddr = h->addr;
@@ -116,7 +128,7 @@ __weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 			flow_revoke(twin, stamp);
 	}
 	flow_revoke(f, stamp);
-	return 0;
+	return news;
 }
 
 /* Who is talking to whom, and may they? Fills d. 0 or a drop reason. */
@@ -246,11 +258,6 @@ static __always_inline void ends_fill(struct ends *e, const struct decision *d)
 	e->slot_to = d->to.slot;
 }
 
-static __always_inline __u32 packet_headers(const struct packet *p)
-{
-	return p->l4_off - ETH_HLEN + (p->tuple.proto == PROTO_TCP ? 20 : 8);
-}
-
 /* Acts on the packet by an entry that is there now; a failure is a named drop. */
 static __always_inline int flow_carry(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
 				      __u32 dir, const struct ends *e)
@@ -262,7 +269,9 @@ static __always_inline int flow_carry(struct __sk_buff *skb, struct scratch *s, 
 		return packet_drop(skb, s, e, TW_REASON_REVOKED);
 	if (h->kind == TW_KIND_NONE)
 		return packet_drop(skb, s, e, TW_REASON_NO_FLOW);
-	ret = half_forward(skb, h, other, &s->packet, packet_headers(&s->packet));
+	if (h->in != s->packet.in)
+		return packet_drop(skb, s, e, TW_REASON_WRONG_INGRESS);
+	ret = half_forward(skb, h, other, &s->packet);
 	if (ret < NOT_DONE(0))
 		return ret;
 	ret -= NOT_DONE(0);
@@ -360,9 +369,9 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 	if (reason) {
 		if (mode == FLOW_FRESH)
 			return packet_drop(skb, s, ends, reason);
-		flow_deny(s, decision_stamp(d));
 		counter_add(TW_COUNTER_REDECISIONS, 1);
-		event_packet(s, ends, TW_EVENT_REVOKE, reason, skb->ifindex);
+		if (flow_deny(s, decision_stamp(d)))
+			event_packet(s, ends, TW_EVENT_REVOKE, reason, skb->ifindex);
 		return packet_drop(skb, s, ends, TW_REASON_REVOKED);
 	}
 	metric_count(TW_REASON_OK, hook->id, s->packet.len);
