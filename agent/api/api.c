@@ -17,7 +17,7 @@
 #define IDLE_SECONDS 10u
 #define CONNECTION_BYTES (16u << 10) /* head of a request, and buffers */
 #define BODIES_MAX (128u << 20)	     /* bytes of all requests under way */
-/* Looks for streams whose client has left. */
+/* Between looks for streams whose client has left. */
 #define STREAM_CHECK_MS 1000u
 
 /* ---- replies -------------------------------------------------------------------------------- */
@@ -216,7 +216,7 @@ static void on_timer(uv_timer_t *timer)
 {
 	struct api *api = timer->data;
 
-	streams_resume(api, true);
+	streams_resume(api, false);
 	api_run(api);
 }
 
@@ -224,7 +224,12 @@ void api_run(struct api *api)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
 
+	/* A request that makes events wakes the streams from inside of the server. */
+	if (api->running)
+		return;
+	api->running = true;
 	MHD_run(api->daemon);
+	api->running = false;
 	if (MHD_get_timeout(api->daemon, &ms) != MHD_YES || ms > STREAM_CHECK_MS)
 		ms = STREAM_CHECK_MS;
 	uv_timer_start(&api->timer, on_timer, ms, 0);

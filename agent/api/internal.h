@@ -42,6 +42,7 @@ struct api {
 	uv_poll_t poll;
 	uv_timer_t timer;
 	int open_handles;
+	bool running;	   /* inside MHD_run() */
 	char socket[108];  /* what fits sockaddr_un */
 	size_t body_bytes; /* of all calls */
 	struct stream *streams;
@@ -60,7 +61,7 @@ enum MHD_Result call_reply_text(struct call *call, unsigned int status, char *te
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);
 void stream_close(struct stream *s);
-/* Streams that have something to say go on; all: every one, to notice clients that left. */
+/* Streams that have something to say, or whose client has left, go on; all: every one. */
 void streams_resume(struct api *api, bool all);
 
 /* Lets the server work on what is ready. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* GET /v1/flows: the flow log as JSON lines, to its end or as it grows. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -16,6 +17,7 @@ struct stream {
 	struct MHD_Connection *connection;
 	struct flow_reader *reader;
 	bool suspended;
+	bool gone; /* the client has closed its end */
 	struct stream *prev, *next;
 };
 
@@ -65,8 +67,10 @@ static enum MHD_Result query_read(void *arg, enum MHD_ValueKind kind, const char
 static ssize_t stream_read(void *arg, uint64_t pos, char *buf, size_t max)
 {
 	struct stream *s = arg;
-	int n = flow_reader_fill(s->reader, buf, max);
 
+	if (s->gone)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	int n = flow_reader_fill(s->reader, buf, max);
 	if (n > 0)
 		return n;
 	if (n == -ENODATA)
@@ -86,12 +90,25 @@ void stream_close(struct stream *s)
 	free(s);
 }
 
+/* The server does not look at a connection that is suspended. */
+static bool client_gone(const struct stream *s)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(s->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct pollfd fd = { .fd = info->connect_fd, .events = POLLRDHUP };
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 void streams_resume(struct api *api, bool all)
 {
 	struct stream *s;
 
 	for (s = api->streams; s; s = s->next) {
-		if (!s->suspended || !(all || flow_reader_ready(s->reader)))
+		if (!s->suspended)
+			continue;
+		s->gone = client_gone(s);
+		if (!all && !s->gone && !flow_reader_ready(s->reader))
 			continue;
 		s->suspended = false;
 		MHD_resume_connection(s->connection);
