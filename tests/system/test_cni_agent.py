@@ -470,6 +470,24 @@ def test_D4_check_sees_forwarding(node, attachment, family):
     assert attachment.check().code == 103
 
 
+def test_D4_check_sees_a_missing_program(node, attachment):
+    """A link that lost its pin is gone from the interface."""
+    attachment.add_ok()
+    index = node.netns.ifindex(attachment.port())
+    pins = list((node.run_dir / "bpf").rglob(f"port_*_{index}"))
+    assert pins
+    pins[0].unlink()
+    assert attachment.check().code == 103
+
+
+def test_D4_check_without_agent():
+    with Node() as node, container() as netns:
+        one = Attachment(node, netns)
+        one.add_ok()
+        node.kill()
+        assert one.check().code == 11
+
+
 def test_D4_check_of_nothing(node, attachment):
     attachment.add_ok()
     attachment.delete()
