@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Start, in the order of docs/design/agent.md, and stop. */
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +41,22 @@ static const struct labels *source_labels(void *arg, const char *ns, const char 
 	return NULL;
 }
 
+static uint32_t source_slot(void *arg, uint32_t ifindex, const union tw_addr *addr)
+{
+	static const union tw_addr none;
+	const struct agent *a = arg;
+	const struct endpoint *ep;
+
+	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
+		if (ifindex ? ep->port_ifindex == ifindex
+			    : memcmp(addr, &none, sizeof(none)) &&
+				      (!memcmp(addr, &ep->addr4, sizeof(*addr)) ||
+				       !memcmp(addr, &ep->addr6, sizeof(*addr))))
+			return ep->slot;
+	}
+	return 0;
+}
+
 /* ---- state ------------------------------------------------------------------------------------ */
 
 static int state_open(struct agent *a, char *err, size_t err_len)
@@ -64,6 +79,7 @@ static int state_open(struct agent *a, char *err, size_t err_len)
 		.policy = a->policy,
 		.endpoint = source_endpoint,
 		.labels = source_labels,
+		.slot = source_slot,
 		.arg = a,
 	};
 	res = flow_log_new(&a->flows, opts->flow_log, &source);
@@ -330,7 +346,7 @@ int agent_run(const struct agent_options *opts)
 	if (res) {
 		fprintf(stderr, "towpathd: %s\n", why);
 	} else {
-		malloc_trim(0);
+		memory_release();
 		log_info(
 			"ready after %.0f ms: %u endpoints, %zu pods, %zu namespaces, %zu policies",
 			(double)(uv_hrtime() - a.started) / 1e6, slots_count(a.slots),

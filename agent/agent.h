@@ -73,6 +73,9 @@ int agent_run(const struct agent_options *opts);
 /* The whole present state over the maps. */
 int agent_reconcile(struct agent *a, char *err, size_t err_len);
 
+/* Gives back memory that a start or a large request needed (memory.c). */
+void memory_release(void);
+
 /* ---- guard.c ---------------------------------------------------------------------------------- */
 
 /* All of them: -errno with a sentence in err. */

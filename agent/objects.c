@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Objects from outside: apply and delete, whole or not at all. */
 #include <errno.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +8,7 @@
 #include "log.h"
 
 /* Texts larger than this leave a heap behind that is worth giving back. */
-#define TRIM_BYTES (256u << 10)
+#define RELEASE_BYTES (256u << 10)
 
 /* What a request comes to. Objects that are not given up to the store are freed. */
 struct request {
@@ -167,14 +166,14 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 	return *reply ? 0 : request_memory(err);
 }
 
-static void trim_after(const struct agent_file *files, size_t n)
+static void release_after(const struct agent_file *files, size_t n)
 {
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < n; i++)
 		bytes += files[i].len;
-	if (bytes > TRIM_BYTES)
-		malloc_trim(0);
+	if (bytes > RELEASE_BYTES)
+		memory_release();
 }
 
 /* created, configured or unchanged; NULL when the database cannot be read. */
@@ -217,7 +216,7 @@ int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool 
 {
 	int res = apply(a, files, n, dry_run, reply, err);
 
-	trim_after(files, n);
+	release_after(files, n);
 	return res;
 }
 
