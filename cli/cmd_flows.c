@@ -38,13 +38,18 @@ static void end_text(const json_t *end, bool full, FILE *out)
 	const json_t *port = json_object_get(end, "port");
 	bool brackets = port && strchr(ip, ':');
 
+	bool unknown = !strcmp(cli_str(end, "what"), "unknown") && *ip;
+
 	if (*pod)
 		fprintf(out, "%s/%s", cli_str(end, "namespace"), pod);
-	else
+	else if (!unknown)
 		fputs(cli_str(end, "what"), out);
 	if (*ip && (full || !*pod))
-		fprintf(out, full ? ",%s%s%s" : " %s%s%s", brackets ? "[" : "", ip,
-			brackets ? "]" : "");
+		fprintf(out, "%s%s%s%s",
+			unknown ? ""
+			: full	? ","
+				: " ",
+			brackets ? "[" : "", ip, brackets ? "]" : "");
 	if (port)
 		fprintf(out, ":%lld", (long long)json_integer_value(port));
 }

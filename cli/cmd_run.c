@@ -138,20 +138,6 @@ static int run_up(struct cli *cli, struct run *r)
 	return ret;
 }
 
-/* Leaves terminal, folder and session; output goes to the run's log. */
-static int go_background(const struct run *r)
-{
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int out = open(r->log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-
-	if (in < 0 || out < 0 || setsid() < 0 || dup2(in, STDIN_FILENO) < 0 ||
-	    dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0 || chdir("/"))
-		return -errno;
-	close(in);
-	close(out);
-	return 0;
-}
-
 /* From the started endpoint to its end; the exit status. */
 static int run_keep(struct cli *cli, struct run *r, char **argv, const sigset_t *mask, int report)
 {
@@ -165,8 +151,8 @@ static int run_keep(struct cli *cli, struct run *r, char **argv, const sigset_t 
 			pid_t pid;
 		} said = { status, r->pid };
 
-		if (!status && go_background(r))
-			cli_refuse("cannot write %s: %m", r->log);
+		if (!status && (setsid() < 0 || run_detach_output(r) || chdir("/")))
+			cli_refuse("cannot leave the terminal: %m");
 		if (write(report, &said, sizeof(said)) < 0)
 			cli_refuse("nobody waits for this run any more");
 		close(report);
@@ -202,6 +188,7 @@ static int run_detached(struct cli *cli, struct run *r, char **argv, const sigse
 	} said = { CLI_REFUSED, 0 };
 	int report[2];
 
+	unlink(r->log); /* of an earlier run */
 	/* The keeper shall not share the connection. */
 	tw_client_free(cli->client);
 	cli->client = NULL;

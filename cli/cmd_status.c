@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define DROPS_SHOWN 12
+#define COUNTERS_A_LINE 4
 
 /* A list of things in one line, each made by `one`; `none` when there are none. */
 static void print_list(const char *head, const json_t *list, void (*one)(const json_t *item),
@@ -35,19 +36,27 @@ static void print_pool(const json_t *p)
 {
 	char number[32];
 
-	printf("%s (%s used)", cli_str(p, "cidr"),
+	printf("%s (%s used)", cli_str(p, "subnet"),
 	       cli_number(number, (uint64_t)cli_int(p, "used")));
 }
 
-/* "3 pods, 1 namespace": those of the counts that are asked for. */
-static void print_counts(const char *head, const json_t *counts, const char *const *keys)
+struct count {
+	const char *key; /* of the counts; also the plural */
+	const char *one;
+};
+
+/* "3 pods, 1 namespace" */
+static void print_counts(const char *head, const json_t *counts, const struct count *c)
 {
+	const char *comma = "";
 	char number[32];
 
 	printf("%-11s", head);
-	for (size_t i = 0; keys[i]; i++)
-		printf("%s%s %s", i ? ", " : "",
-		       cli_number(number, (uint64_t)cli_int(counts, keys[i])), keys[i]);
+	for (; c->key; c++, comma = ", ") {
+		uint64_t n = (uint64_t)cli_int(counts, c->key);
+
+		printf("%s%s %s", comma, cli_number(number, n), n == 1 ? c->one : c->key);
+	}
 	putchar('\n');
 }
 
@@ -118,17 +127,17 @@ static void print_drops(const struct cli *cli, const json_t *drops)
 
 static void print_counters(const struct cli *cli, const json_t *counters)
 {
-	const char *key, *comma = "";
+	const char *key, *separator = "\ncounters   ";
 	char buf[32];
+	unsigned int n = 0;
 	json_t *v;
 
-	printf("\ncounters   ");
 	json_object_foreach((json_t *)counters, key, v) {
 		bool bad = !strcmp(key, "events_lost") && json_integer_value(v);
 
-		printf("%s%s%s %s%s", comma, cli_color(cli, bad ? CLI_YELLOW : NULL), key,
+		printf("%s%s%s %s%s", separator, cli_color(cli, bad ? CLI_YELLOW : NULL), key,
 		       cli_number(buf, (uint64_t)json_integer_value(v)), bad ? cli_plain(cli) : "");
-		comma = ", ";
+		separator = ++n % COUNTERS_A_LINE ? ", " : ",\n           ";
 	}
 	putchar('\n');
 }

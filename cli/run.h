@@ -71,6 +71,8 @@ void keeper_signals(sigset_t *old);
  * (126, 127) after a message.
  */
 int run_start(struct run *r, char **argv, const sigset_t *mask);
+/* Standard input from /dev/null, output to the run's log. 0 or -errno. */
+int run_detach_output(const struct run *r);
 /* Waits for the process, handing signals on to it; its exit status, shell fashion. */
 int run_wait(const struct run *r);
 /* Into the namespaces of a running process (pid > 0), or into a network namespace. 0, -errno. */

@@ -82,6 +82,22 @@ static int netns_enter(const char *path)
 	return ret;
 }
 
+int run_detach_output(const struct run *r)
+{
+	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int out = open(r->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int ret = 0;
+
+	if (in < 0 || out < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
+	    dup2(out, STDERR_FILENO) < 0)
+		ret = -errno;
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	return ret;
+}
+
 /* In the child. A failure goes through the pipe as an errno; the exec closes it. */
 static void process_become(const struct run *r, char **argv, const sigset_t *mask, int report)
 {
@@ -89,10 +105,12 @@ static void process_become(const struct run *r, char **argv, const sigset_t *mas
 
 	if (!err && r->root)
 		err = -image_enter(r->root, r->name);
-	if (r->detached)
-		setsid(); /* a group of its own, so that rm reaches its children */
-	else
+	if (r->detached) {
+		setsid(); /* a group of its own, so that its end is its children's */
+		err = err ? err : -run_detach_output(r);
+	} else {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
+	}
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	if (!err) {
 		execvp(argv[0], argv);

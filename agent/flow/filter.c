@@ -62,7 +62,7 @@ void flow_filter_free(struct flow_filter *f)
 
 static int end_match_parse(const char *text, struct end_match *out)
 {
-	struct end_match m = {0};
+	struct end_match m = { 0 };
 	const char *slash = strchr(text, '/');
 
 	if (!*text || *text == '/')
@@ -126,11 +126,11 @@ static int proto_parse(const char *text, uint8_t *out)
 	static const struct {
 		const char *name;
 		uint8_t proto;
-	} protos[] = {{"tcp", IPPROTO_TCP},
-		      {"udp", IPPROTO_UDP},
-		      {"sctp", IPPROTO_SCTP},
-		      {"icmp", IPPROTO_ICMP},
-		      {"icmpv6", IPPROTO_ICMPV6}};
+	} protos[] = { { "tcp", IPPROTO_TCP },
+		       { "udp", IPPROTO_UDP },
+		       { "sctp", IPPROTO_SCTP },
+		       { "icmp", IPPROTO_ICMP },
+		       { "icmpv6", IPPROTO_ICMPV6 } };
 
 	for (size_t i = 0; i < sizeof(protos) / sizeof(*protos); i++) {
 		if (strcasecmp(text, protos[i].name))

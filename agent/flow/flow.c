@@ -248,11 +248,12 @@ static const struct answer *answer_get(struct flow_log *log, const struct tw_eve
 	uint32_t hash =
 		(key.slot * 31u + key.port) * 31u + key.peer * 7u + key.proto * 2u + key.dir;
 	struct answer *a = &log->answers[hash * 2654435761u >> 24];
-	struct policy_answer said = {0};
+	struct policy_answer said = { 0 };
 
 	_Static_assert(ANSWERS == 1 << 8, "the hash gives eight bits");
-	if (a->slot == key.slot && a->port == key.port && a->peer == key.peer &&
-	    a->proto == key.proto && a->dir == key.dir)
+	/* A peer of which the kernel does not know the identity may be any. */
+	if (key.peer != TW_ID_UNKNOWN && a->slot == key.slot && a->port == key.port &&
+	    a->peer == key.peer && a->proto == key.proto && a->dir == key.dir)
 		return a;
 	if (policy_explain(log->source.policy, key.slot, dir, &peer, key.proto, key.port, &said))
 		return NULL;
@@ -271,8 +272,8 @@ static const struct answer *answer_get(struct flow_log *log, const struct tw_eve
  */
 static void record_explain(struct flow_log *log, struct flow_record *rec, const struct tw_event *ev)
 {
-	bool asked[2] = {ev->slot_to != 0, ev->slot_from != 0}; /* enum tw_direction */
-	int expect[2] = {-1, -1};				/* allow; -1: either */
+	bool asked[2] = { ev->slot_to != 0, ev->slot_from != 0 }; /* enum tw_direction */
+	int expect[2] = { -1, -1 };				  /* allow; -1: either */
 
 	if (!log->source.policy || ev->type == TW_EVENT_CLOSE)
 		return;
@@ -288,7 +289,8 @@ static void record_explain(struct flow_log *log, struct flow_record *rec, const 
 		expect[TW_EGRESS] = 1;
 		expect[TW_INGRESS] = 0;
 		break;
-	case TW_REASON_REVOKED:
+	case TW_REASON_REVOKED: /* who allowed it is of no interest any more */
+		expect[TW_EGRESS] = expect[TW_INGRESS] = 0;
 		break;
 	default:
 		return;
@@ -386,9 +388,28 @@ static void counted_begin(struct flow_log *log, struct counted *c, const struct 
 	intern_ref(rec->nat);
 }
 
-int flow_log_event(struct flow_log *log, const struct tw_event *ev)
+/* The ends of a packet that was dropped before the data path looked them up. */
+static void event_ends(const struct flow_log *log, struct tw_event *ev)
 {
-	struct flow_record rec = {0};
+	const struct flow_source *src = &log->source;
+	bool from = ev->identity_from == TW_ID_UNKNOWN && !ev->slot_from;
+	bool to = ev->identity_to == TW_ID_UNKNOWN && !ev->slot_to;
+
+	if (src->slot && from)
+		ev->slot_from = (uint16_t)src->slot(
+			src->arg, ev->hook == TW_HOOK_FROM_CONTAINER ? ev->ifindex : 0,
+			&ev->tuple.saddr);
+	if (src->slot && to)
+		ev->slot_to = (uint16_t)src->slot(
+			src->arg, ev->hook == TW_HOOK_TO_CONTAINER ? ev->ifindex : 0,
+			&ev->tuple.daddr);
+}
+
+int flow_log_event(struct flow_log *log, const struct tw_event *event)
+{
+	struct tw_event completed = *event;
+	const struct tw_event *ev = &completed;
+	struct flow_record rec = { 0 };
 	struct counted *c = NULL;
 
 	log->events++;
@@ -403,6 +424,8 @@ int flow_log_event(struct flow_log *log, const struct tw_event *ev)
 			return 0;
 		}
 	}
+	event_ends(log, &completed);
+
 	int ret = record_complete(log, &rec, ev);
 
 	if (ret) {

@@ -24,6 +24,12 @@ struct flow_source {
 	bool (*endpoint)(void *arg, uint32_t slot, const char **ns, const char **pod);
 	/* Labels of a pod: its Pod object's, else its endpoint's; NULL: not known. May be NULL. */
 	const struct labels *(*labels)(void *arg, const char *ns, const char *pod);
+	/*
+	 * Slot of the endpoint whose port is ifindex (0: not known), else of the one that has
+	 * the address; 0: none. For packets that the data path dropped before it looked their
+	 * ends up. May be NULL.
+	 */
+	uint32_t (*slot)(void *arg, uint32_t ifindex, const union tw_addr *addr);
 	void *arg;
 };
 

@@ -230,7 +230,9 @@ static void json_end(const struct flow_record *r, int i, struct flow_text *t)
 
 static void json_tcp_flags(const char *key, uint8_t flags, struct flow_text *t)
 {
-	static const char *const names[] = {"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"};
+	static const char *const names[] = {
+		"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"
+	};
 	const char *comma = "";
 
 	flow_text_printf(t, ",\"%s\":\"", key);
@@ -268,11 +270,11 @@ static void json_proto(const struct flow_record *r, struct flow_text *t)
 	static const struct {
 		uint8_t proto;
 		const char *name;
-	} names[] = {{IPPROTO_TCP, "tcp"},
-		     {IPPROTO_UDP, "udp"},
-		     {IPPROTO_SCTP, "sctp"},
-		     {IPPROTO_ICMP, "icmp"},
-		     {IPPROTO_ICMPV6, "icmpv6"}};
+	} names[] = { { IPPROTO_TCP, "tcp" },
+		      { IPPROTO_UDP, "udp" },
+		      { IPPROTO_SCTP, "sctp" },
+		      { IPPROTO_ICMP, "icmp" },
+		      { IPPROTO_ICMPV6, "icmpv6" } };
 
 	if (!r->family)
 		return;
