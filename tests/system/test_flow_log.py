@@ -31,7 +31,7 @@ def flow(node, kind, port):
 
     def find():
         for event in node.flows():
-            if event["type"] == kind and event["to"]["port"] == port:
+            if event["type"] == kind and event["to"].get("port") == port:
                 return event
         return None
 
