@@ -144,9 +144,14 @@ static void print_counters(const struct cli *cli, const json_t *counters)
 
 static int status_print(const struct cli *cli, const json_t *s)
 {
-	static const char *const objects[] = { "pods", "namespaces", "policies", NULL };
-	static const char *const compiled[] = { "endpoints", "identities", "sets", "versions",
-						NULL };
+	static const struct count objects[] = {
+		{ "pods", "pod" }, { "namespaces", "namespace" }, { "policies", "policy" }, {}
+	};
+	static const struct count compiled[] = { { "endpoints", "endpoint" },
+						 { "identities", "identity" },
+						 { "sets", "set" },
+						 { "versions", "version" },
+						 {} };
 	const json_t *kernel = json_object_get(s, "kernel"), *node = json_object_get(s, "node");
 	const json_t *log = json_object_get(s, "flow_log");
 	char up[32], memory[32], kept[32], capacity[32], events[32];

@@ -261,7 +261,7 @@ static int client_decode(struct tw_client *c, int status, const struct buffer *b
 int tw_client_call(struct tw_client *c, const char *method, const char *path, json_t *body,
 		   json_t **reply)
 {
-	struct transfer t = {.client = c};
+	struct transfer t = { .client = c };
 	json_t *json = NULL;
 	char *text = NULL;
 
@@ -294,7 +294,7 @@ int tw_client_call(struct tw_client *c, const char *method, const char *path, js
 int tw_client_stream(struct tw_client *c, const char *path,
 		     int (*fn)(void *arg, const char *line, size_t len), void *arg)
 {
-	struct transfer t = {.client = c, .line = fn, .arg = arg};
+	struct transfer t = { .client = c, .line = fn, .arg = arg };
 	json_t *json = NULL;
 
 	curl_easy_reset(c->curl);

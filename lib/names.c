@@ -5,8 +5,8 @@
 #define REASON_NAME(sym, name, text) [TW_REASON_##sym] = name,
 #define REASON_TEXT(sym, name, text) [TW_REASON_##sym] = text,
 
-static const char *const reason_names[] = {TW_REASONS(REASON_NAME)};
-static const char *const reason_texts[] = {TW_REASONS(REASON_TEXT)};
+static const char *const reason_names[] = { TW_REASONS(REASON_NAME) };
+static const char *const reason_texts[] = { TW_REASONS(REASON_TEXT) };
 static const char *const verdict_names[] = {
 	[TW_VERDICT_ALLOW] = "allow",
 	[TW_VERDICT_DENY] = "deny",
