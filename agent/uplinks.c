@@ -41,6 +41,8 @@ static int words_write(struct uplinks *u)
 	struct agent *a = u->a;
 	struct prefix *pools = NULL;
 	size_t n_pools = 0, n = 0;
+	struct agent_error refused;
+	struct agent_cost cost;
 	int err = ipam_pools(a->ipam, &pools, &n_pools);
 
 	if (err)
@@ -63,6 +65,9 @@ static int words_write(struct uplinks *u)
 		err = policy_reserve(a->policy, reserved, n);
 	if (!err)
 		err = maps_node_words(a->maps, words, n);
+	/* Prefixes that the compiler has to leave now, or may have again. */
+	if (!err && u->started)
+		err = agent_change(a, &(struct agent_change){}, &cost, &refused);
 	free(reserved);
 	free(words);
 	free(pools);
@@ -207,6 +212,7 @@ static void settled(uv_timer_t *timer)
 	if (changed)
 		log_info("the node's addresses or uplinks have changed: %zu uplinks", u->n);
 	/* Routes are not kept here, so any change may have been one of them. */
+	log_debug("the node changed: %d", changed);
 	datapath_epoch_bump(u->a->dp, 0);
 }
 

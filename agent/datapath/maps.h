@@ -60,8 +60,9 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 
 /*
  * What the node itself says of addresses (its own, its pod subnets), in the place of what was
- * said before. The compiler keeps off these prefixes (policy_reserve()). Before the first
- * maps_reconcile() they are only remembered. -errno: some are not in the maps.
+ * said before. The compiler keeps off these prefixes (policy_reserve(), called first; what
+ * follows from it comes with the next plan). Before the first maps_reconcile() they are only
+ * remembered. -errno: some are not in the maps.
  */
 int maps_node_words(struct maps *m, const struct plan_prefix *words, size_t n);
 

@@ -170,6 +170,25 @@ static void write_added(struct maps *m, const struct maps_change *change, int *e
 	}
 }
 
+static const struct plan_prefix *words_find(const struct plan_prefix *words, size_t n,
+					    const struct prefix *prefix)
+{
+	for (size_t i = 0; i < n; i++)
+		if (words[i].prefix.len == prefix->len &&
+		    !memcmp(&words[i].prefix.addr, &prefix->addr, sizeof(prefix->addr)))
+			return &words[i];
+	return NULL;
+}
+
+/* A prefix that has become the node's is no longer the plan's to delete. */
+static void delete_prefixes(struct maps *m, const struct plan_prefix *v, size_t n, int *err)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!words_find(m->words, m->n_words, &v[i].prefix))
+			keep_first(err,
+				   datapath_prefix_del(m->dp, &v[i].prefix.addr, v[i].prefix.len));
+}
+
 int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost *cost)
 {
 	const struct policy_plan *plan = change->plan;
@@ -180,11 +199,7 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 	write_added(m, change, &err);
 	write_policies(m, plan->endpoints, plan->n_endpoints, &err);
 	write_prefixes(m, plan->prefixes_set, plan->n_prefixes_set, &err);
-	for (size_t i = 0; i < plan->n_prefixes_del; i++) {
-		const struct plan_prefix *p = &plan->prefixes_del[i];
-
-		keep_first(&err, datapath_prefix_del(m->dp, &p->prefix.addr, p->prefix.len));
-	}
+	delete_prefixes(m, plan->prefixes_del, plan->n_prefixes_del, &err);
 	for (size_t i = 0; i < change->n_removed; i++) {
 		keep_first(&err, datapath_endpoint_clear(m->dp, change->removed[i]));
 		datapath_epoch_bump(m->dp, change->removed[i]);
@@ -204,16 +219,6 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 	};
 	m->n_peers = m->n_versions = m->n_fresh = 0;
 	return err;
-}
-
-static const struct plan_prefix *words_find(const struct plan_prefix *words, size_t n,
-					    const struct prefix *prefix)
-{
-	for (size_t i = 0; i < n; i++)
-		if (words[i].prefix.len == prefix->len &&
-		    !memcmp(&words[i].prefix.addr, &prefix->addr, sizeof(prefix->addr)))
-			return &words[i];
-	return NULL;
 }
 
 int maps_node_words(struct maps *m, const struct plan_prefix *words, size_t n)

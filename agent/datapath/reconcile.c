@@ -116,24 +116,57 @@ static int drop_endpoint(void *arg, uint32_t slot, const struct tw_endpoint *ep)
 	return r->live[slot] ? 0 : datapath_endpoint_clear(r->dp, slot);
 }
 
+static bool version_stale(const struct reconcile *r, uint32_t version)
+{
+	return version &&
+	       !bsearch(&version, r->versions, r->n_versions, sizeof(version), number_order);
+}
+
+static bool peer_stale(const struct reconcile *r, uint32_t set, uint32_t identity)
+{
+	const struct tw_peer_key key = { .set = set, .identity = identity };
+
+	return !bsearch(&key, r->peers, r->n_peers, sizeof(key), peer_order);
+}
+
+#define FOUND_STALE 1
+
+static int find_version(void *arg, uint32_t version)
+{
+	return version_stale(arg, version) ? FOUND_STALE : 0;
+}
+
+static int find_peer(void *arg, uint32_t set, uint32_t identity)
+{
+	return peer_stale(arg, set, identity) ? FOUND_STALE : 0;
+}
+
 static int drop_version(void *arg, uint32_t version)
 {
 	const struct reconcile *r = arg;
 
-	if (version &&
-	    !bsearch(&version, r->versions, r->n_versions, sizeof(version), number_order))
-		return datapath_version_del(r->dp, version);
-	return 0;
+	return version_stale(r, version) ? datapath_version_del(r->dp, version) : 0;
 }
 
 static int drop_peer(void *arg, uint32_t set, uint32_t identity)
 {
 	const struct reconcile *r = arg;
-	const struct tw_peer_key key = { .set = set, .identity = identity };
 
-	if (!bsearch(&key, r->peers, r->n_peers, sizeof(key), peer_order))
-		return datapath_peer_del(r->dp, set, identity);
-	return 0;
+	return peer_stale(r, set, identity) ? datapath_peer_del(r->dp, set, identity) : 0;
+}
+
+/* Programs that started before the flip may still read what goes here, so it waits for them. */
+static int drop_stale(struct reconcile *r)
+{
+	int res = datapath_version_each(r->dp, find_version, r);
+
+	if (!res)
+		res = datapath_peer_each(r->dp, find_peer, r);
+	if (res != FOUND_STALE)
+		return res;
+	datapath_grace(r->dp);
+	res = datapath_version_each(r->dp, drop_version, r);
+	return res ? res : datapath_peer_each(r->dp, drop_peer, r);
 }
 
 int maps_reconcile(struct maps *m, const struct policy_plan *full,
@@ -156,14 +189,8 @@ int maps_reconcile(struct maps *m, const struct policy_plan *full,
 		res = datapath_endpoint_each(m->dp, drop_endpoint, r);
 	datapath_epoch_bump(m->dp, 0);
 	m->reconciled = true;
-	if (!res) {
-		/* Programs that started before the flip may still read what is deleted next. */
-		what = "what is left of earlier policies";
-		datapath_grace(m->dp);
-		res = datapath_version_each(m->dp, drop_version, r);
-	}
 	if (!res)
-		res = datapath_peer_each(m->dp, drop_peer, r);
+		res = drop_stale(r);
 	if (res)
 		snprintf(err, err_len, "the kernel's tables cannot take %s of the state: %s", what,
 			 strerror(-res));
