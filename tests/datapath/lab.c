@@ -42,6 +42,12 @@ static const char topology[] =
 	"route add 10.88.0.3/32 dev twb\nroute add fd00:10:88::3/128 dev twb\n"
 	"route add 10.88.0.4/32 dev twc\nroute add fd00:10:88::4/128 dev twc\n";
 
+void lab_die(const char *file, int line, const char *what)
+{
+	fprintf(stderr, "%s:%d: %s is not so (errno: %s)\n", file, line, what, strerror(errno));
+	exit(1);
+}
+
 static void sysctl_set(const char *path, const char *value)
 {
 	char name[128];
@@ -49,8 +55,8 @@ static void sysctl_set(const char *path, const char *value)
 
 	snprintf(name, sizeof(name), "/proc/sys/net/%s", path);
 	fd = open(name, O_WRONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, value, strlen(value)), strlen(value));
+	must(fd >= 0);
+	must(write(fd, value, strlen(value)) == (ssize_t)strlen(value));
 	close(fd);
 }
 
@@ -68,9 +74,9 @@ void lab_netns(void)
 	sysctl_set("ipv6/conf/all/forwarding", "1");
 	sysctl_set("ipv4/ip_forward", "1");
 	ip = popen("ip -batch -", "w");
-	assert_non_null(ip);
-	assert_int_equal(fwrite(topology, 1, sizeof(topology) - 1, ip), sizeof(topology) - 1);
-	assert_int_equal(pclose(ip), 0);
+	must(ip);
+	must(fwrite(topology, 1, sizeof(topology) - 1, ip) == sizeof(topology) - 1);
+	must(!pclose(ip));
 }
 
 void lab_endpoint(const struct lab *lab, enum place place, struct tw_endpoint *out)
@@ -94,9 +100,7 @@ static void prefix_set(struct lab *lab, enum place place, int family, uint8_t le
 	union tw_addr addr;
 
 	place_addr(place, family, &addr);
-	assert_int_equal(
-		datapath_prefix_set(lab->dp, &addr, family == 4 ? (uint8_t)(96 + len) : len, word),
-		0);
+	must(!datapath_prefix_set(lab->dp, &addr, family == 4 ? (uint8_t)(96 + len) : len, word));
 }
 
 static void prefixes_fill(struct lab *lab)
@@ -125,14 +129,14 @@ static void uplink_set(struct lab *lab, unsigned int i, enum place place)
 	place_addr(place, 4, &addr);
 	uplink.masq4 = addr.word[3];
 	place_addr(place, 6, &uplink.masq6);
-	assert_int_equal(datapath_uplink_set(lab->dp, lab->uplink[i], &uplink), 0);
+	must(!datapath_uplink_set(lab->dp, lab->uplink[i], &uplink));
 }
 
 static uint32_t interface(const char *name)
 {
 	uint32_t ifindex = if_nametoindex(name);
 
-	assert_int_not_equal(ifindex, 0);
+	must(ifindex);
 	return ifindex;
 }
 
@@ -173,7 +177,7 @@ void lab_open(struct lab *lab, const struct lab_options *opts)
 	prefixes_fill(lab);
 	for (int family = 4; family <= 6; family += 2) {
 		place_addr(KEPT, family, &kept);
-		assert_int_equal(datapath_nomasq_set(lab->dp, &kept, 128), 0);
+		must(!datapath_nomasq_set(lab->dp, &kept, 128));
 	}
 	lab_reset(lab);
 }
@@ -184,15 +188,23 @@ void lab_close(struct lab *lab)
 	lab->dp = NULL;
 }
 
-static void map_empty(struct lab *lab, const char *name, size_t key_size)
+static void map_empty(struct lab *lab, const char *name)
 {
 	int fd = datapath_map_fd(lab->dp, name);
-	uint8_t key[64];
+	uint8_t key[64], next[64];
+	bool more;
 
-	assert_true(fd >= 0);
-	assert_true(key_size <= sizeof(key));
-	while (!bpf_map_get_next_key(fd, NULL, key))
-		assert_int_equal(bpf_map_delete_elem(fd, key), 0);
+	must(fd >= 0);
+	/* The next key is asked for while this one is there: else the search begins anew. */
+	for (more = !bpf_map_get_next_key(fd, NULL, key); more; memcpy(key, next, sizeof(key))) {
+		more = !bpf_map_get_next_key(fd, key, next);
+		must(!bpf_map_delete_elem(fd, key));
+	}
+}
+
+void lab_flows_clear(struct lab *lab, int family)
+{
+	map_empty(lab, family == 4 ? "tw_flow4" : "tw_flow6");
 }
 
 void lab_reset(struct lab *lab)
@@ -200,17 +212,17 @@ void lab_reset(struct lab *lab)
 	static const struct tw_budget fresh;
 	int budget = datapath_map_fd(lab->dp, "tw_budget");
 
-	map_empty(lab, "tw_flow4", sizeof(struct tw_flow4_key));
-	map_empty(lab, "tw_flow6", sizeof(struct tw_flow6_key));
-	map_empty(lab, "tw_frags", sizeof(struct tw_frag_key));
+	lab_flows_clear(lab, 4);
+	lab_flows_clear(lab, 6);
+	map_empty(lab, "tw_frags");
 	for (uint32_t slot = 0; slot <= C; slot++) {
 		struct tw_endpoint ep;
 
-		assert_int_equal(bpf_map_update_elem(budget, &slot, &fresh, BPF_ANY), 0);
+		must(!bpf_map_update_elem(budget, &slot, &fresh, BPF_ANY));
 		if (!slot)
 			continue;
 		lab_endpoint(lab, slot, &ep);
-		assert_int_equal(datapath_endpoint_set(lab->dp, slot, &ep), 0);
+		must(!datapath_endpoint_set(lab->dp, slot, &ep));
 		datapath_epoch_bump(lab->dp, slot);
 	}
 	uplink_set(lab, 0, NODE);
@@ -258,7 +270,7 @@ uint64_t lab_counter(struct lab *lab, enum tw_counter counter)
 {
 	uint64_t value = 0;
 
-	assert_int_equal(datapath_counter(lab->dp, counter, &value), 0);
+	must(!datapath_counter(lab->dp, counter, &value));
 	return value;
 }
 
@@ -269,7 +281,7 @@ uint64_t lab_drops(struct lab *lab, enum tw_reason reason)
 	for (enum tw_hook hook = 0; hook < TW_HOOK_COUNT; hook++) {
 		struct tw_metric m = {};
 
-		assert_int_equal(datapath_metric(lab->dp, reason, hook, &m), 0);
+		must(!datapath_metric(lab->dp, reason, hook, &m));
 		sum += m.packets;
 	}
 	return sum;
@@ -443,8 +455,8 @@ int lab_main(const char *group, const struct lab_options *opts, const struct lab
 	struct lab lab;
 	int failed;
 
-	assert_non_null(cases);
-	assert_non_null(units);
+	must(cases);
+	must(units);
 	lab_open(&lab, opts);
 	for (size_t i = 0; i < 2 * n; i++) {
 		struct lab_case *c = &cases[i];

@@ -57,6 +57,10 @@ struct lab_options {
 	uint32_t max_prefixes6;
 };
 
+/* For what the lab itself needs: without it neither a test nor a bench has anything to say. */
+#define must(cond) ((cond) ? (void)0 : lab_die(__FILE__, __LINE__, #cond))
+_Noreturn void lab_die(const char *file, int line, const char *what);
+
 /* Moves this process into a namespace of its own and builds the node; once a process. */
 void lab_netns(void);
 /* Loads the programs and fills the maps: everybody may talk to everybody. Asserts on failure. */
@@ -168,6 +172,7 @@ int lab_flow_get(struct lab *lab, const struct tw_tuple *t, struct tw_flow *out,
 void lab_flow_set(struct lab *lab, const struct tw_tuple *t, const struct tw_flow *flow);
 int lab_flow_del(struct lab *lab, const struct tw_tuple *t);
 uint32_t lab_flow_count(struct lab *lab, int family);
+void lab_flows_clear(struct lab *lab, int family);
 
 /* Throws away the events so far. */
 void lab_events_drain(struct lab *lab);

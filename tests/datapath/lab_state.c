@@ -43,10 +43,9 @@ static uint32_t classes_make(struct lab *lab, enum tw_direction dir, const struc
 			if (allow[i].dir != dir || class_key(&allow[i]) != key)
 				continue;
 			any |= allow[i].peer == NOWHERE;
-			assert_int_equal(
-				datapath_peer_set(lab->dp, set, LAB_IDENTITY + allow[i].peer), 0);
+			must(!datapath_peer_set(lab->dp, set, LAB_IDENTITY + allow[i].peer));
 		}
-		assert_true(count + 2 <= CLASSES_MAX);
+		must(count + 2 <= CLASSES_MAX);
 		if (out[count - 1].start == key)
 			count--;
 		out[count++] = (struct tw_class){ key, any ? TW_SET_ANY : set };
@@ -69,7 +68,7 @@ uint32_t lab_version(struct lab *lab, unsigned int isolate, const struct allow *
 		lab->next_set = 1;
 	counts[TW_INGRESS] = classes_make(lab, TW_INGRESS, allow, n, in);
 	counts[TW_EGRESS] = classes_make(lab, TW_EGRESS, allow, n, out);
-	assert_int_equal(datapath_version_set(lab->dp, version, isolated, classes, counts), 0);
+	must(!datapath_version_set(lab->dp, version, isolated, classes, counts));
 	return version;
 }
 
@@ -78,14 +77,13 @@ void lab_policy(struct lab *lab, enum place place, unsigned int isolate, const s
 {
 	uint32_t version = lab_version(lab, isolate, allow, n);
 
-	assert_int_equal(datapath_endpoint_policy(lab->dp, place, LAB_IDENTITY + place, version),
-			 0);
+	must(!datapath_endpoint_policy(lab->dp, place, LAB_IDENTITY + place, version));
 	datapath_epoch_bump(lab->dp, place);
 }
 
 void lab_policy_none(struct lab *lab, enum place place)
 {
-	assert_int_equal(datapath_endpoint_policy(lab->dp, place, LAB_IDENTITY + place, 0), 0);
+	must(!datapath_endpoint_policy(lab->dp, place, LAB_IDENTITY + place, 0));
 	datapath_epoch_bump(lab->dp, place);
 }
 
@@ -151,7 +149,7 @@ void lab_flow_set(struct lab *lab, const struct tw_tuple *t, const struct tw_flo
 	unsigned int dir;
 	int fd = flow_key(lab, t, &key, &dir);
 
-	assert_int_equal(bpf_map_update_elem(fd, &key, flow, BPF_ANY), 0);
+	must(!bpf_map_update_elem(fd, &key, flow, BPF_ANY));
 }
 
 int lab_flow_del(struct lab *lab, const struct tw_tuple *t)
@@ -197,13 +195,13 @@ static int event_take(void *arg, const struct tw_event *ev)
 
 void lab_events_drain(struct lab *lab)
 {
-	assert_true(datapath_events(lab->dp, event_take, NULL) >= 0);
+	must(datapath_events(lab->dp, event_take, NULL) >= 0);
 }
 
 int lab_event(struct lab *lab, enum tw_event_type type, struct tw_event *out)
 {
 	struct wanted wanted = { type, out, false };
 
-	assert_true(datapath_events(lab->dp, event_take, &wanted) >= 0);
+	must(datapath_events(lab->dp, event_take, &wanted) >= 0);
 	return wanted.found ? 0 : -ENOENT;
 }

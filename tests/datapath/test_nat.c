@@ -82,9 +82,9 @@ static void i6_failed_second_insert_undoes_the_first(struct lab *lab, int family
 	before = lab_flow_count(lab, family);
 	for (uint16_t port = 4000; port < 4003; port++) {
 		const struct spec up = P(UDP, A, OUTSIDE, port, 53);
-		struct tw_collect_args args = {};
 		struct outcome got;
 
+		args = (struct tw_collect_args){};
 		lab_send(lab, family, FROM_A, &up, &got);
 		assert_int_equal(got.verdict, DROP);
 		assert_int_equal(got.reason, TW_REASON_MAP_FULL);
