@@ -82,6 +82,9 @@ static int peer_count(void *arg, uint32_t set, uint32_t identity)
 	return 0;
 }
 
+static int peers_scan(struct datapath *dp, uint32_t left,
+		      int (*fn)(void *arg, uint32_t set, uint32_t identity), void *arg);
+
 static int endpoint_count(void *arg, uint32_t slot, const struct tw_endpoint *ep)
 {
 	++*(uint32_t *)arg;
@@ -118,7 +121,7 @@ int datapath_tables_open(struct datapath *dp)
 	if (!res && pinned)
 		res = versions_adopt(dp);
 	if (!res && pinned)
-		res = datapath_peer_each(dp, peer_count, &dp->n_peers);
+		res = peers_scan(dp, UINT32_MAX, peer_count, &dp->n_peers);
 	if (!res && pinned)
 		res = datapath_endpoint_each(dp, endpoint_count, &dp->n_endpoints);
 	return res;
@@ -277,20 +280,27 @@ int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity)
 	return errno == ENOENT ? 0 : -errno;
 }
 
-int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, uint32_t identity),
-		       void *arg)
+/* At most `left` of them: running out of millions of empty buckets takes some 20 ms. */
+static int peers_scan(struct datapath *dp, uint32_t left,
+		      int (*fn)(void *arg, uint32_t set, uint32_t identity), void *arg)
 {
 	int fd = bpf_map__fd(dp->skel->maps.tw_peers), res = 0;
 	struct tw_peer_key key, next;
-	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+	bool more = left && !bpf_map_get_next_key(fd, NULL, &next);
 
 	while (more && !res) {
 		key = next;
 		/* The successor first: fn may delete the key. */
-		more = !bpf_map_get_next_key(fd, &key, &next);
+		more = --left && !bpf_map_get_next_key(fd, &key, &next);
 		res = fn(arg, key.set, key.identity);
 	}
 	return res;
+}
+
+int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, uint32_t identity),
+		       void *arg)
+{
+	return peers_scan(dp, dp->n_peers, fn, arg);
 }
 
 /* Is what is in the maps already what is wanted? */
