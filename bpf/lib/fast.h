@@ -103,13 +103,15 @@ static __always_inline bool half_current(const struct tw_half *h, __u32 in)
 	return h->stamp == stamp_of(e, h->slot_from, h->slot_to);
 }
 
-static __always_inline void packet_save(struct scratch *s, const struct packet *p, __u32 hook)
+static __always_inline void packet_save(struct scratch *s, const struct packet *p, __u32 hook,
+					__u8 flags)
 {
 	s->packet.in = p->in;
 	s->packet.len = p->len;
 	s->packet.l4_off = p->l4_off;
 	s->packet.tcp = p->tcp;
-	s->packet.flags = s->packet.icmp_type = s->packet.icmp_code = 0;
+	s->packet.flags = flags;
+	s->packet.icmp_type = s->packet.icmp_code = 0;
 	s->packet.hook = hook;
 	s->packet.tuple.sport = p->tuple.sport;
 	s->packet.tuple.dport = p->tuple.dport;
@@ -133,7 +135,7 @@ static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, _
 
 		if (!s)
 			return TC_DROP;
-		packet_save(s, p, hook->id);
+		packet_save(s, p, hook->id, 0);
 		half_count(h, p->len, p->tcp);
 		return packet_drop(skb, s, &none, TW_REASON_REVOKED);
 	}
@@ -216,7 +218,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 	/* The pointers into the packet are still good: nothing was changed. */
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
-	packet_save(s, &p, hook->id);
+	packet_save(s, &p, hook->id, f ? 0 : PACKET_NO_ENTRY);
 	if (p.tuple.family == 4) {
 		struct iphdr *ip = data + ETH_HLEN;
 

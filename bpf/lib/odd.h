@@ -49,6 +49,8 @@ static __always_inline int slow_odd(struct __sk_buff *skb, __u32 in, const struc
 
 		if (half_current(h, in) && !tcp_reopens(f, s->packet.tcp))
 			return flow_carry(skb, s, f, dir, &none);
+	} else {
+		s->packet.flags |= PACKET_NO_ENTRY;
 	}
 	return packet_jump(skb, hook->new, hook->id);
 }

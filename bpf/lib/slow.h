@@ -87,22 +87,18 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 	return 0;
 }
 
-/* Writes s->flow under s->opener: into an entry that is there, or as a new one. */
-__weak __noinline int flow_put(struct scratch *s, __u32 reopen)
+/* Writes s->flow under s->opener into the entry that is there, or as one that was lost. */
+__weak __noinline int flow_renew(struct scratch *s, __u32 reopen)
 {
 	struct tw_flow *f;
 	__u32 dir;
-	long err;
 
 	if (!s)
 		return TW_REASON_INTERNAL;
 	f = flow_find(s, &s->opener, &dir);
 	if (f)
 		return flow_rewrite(f, &s->flow, reopen) ? TW_REASON_NO_FLOW : 0;
-	err = flow_insert(s, &s->opener);
-	if (!err || err == -EEXIST) /* lost a race: the winner's decision stands */
-		return 0;
-	return TW_REASON_MAP_FULL;
+	return flow_insert(s, &s->opener) ? TW_REASON_MAP_FULL : 0;
 }
 
 /* Revokes the entries of s->opener (and its twin) in place. 0: they were tombstones before. */
@@ -188,7 +184,10 @@ static __always_inline void nat_keep(struct scratch *s, __be16 *keep)
 	}
 }
 
-/* Makes or renews the entries for an allowed flow. 0 or a drop reason. */
+/* Another CPU opened the flow first: its decision stands. */
+#define LOST_RACE (-1)
+
+/* Makes or renews the entries for an allowed flow. 0, LOST_RACE, or a drop reason. */
 static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s,
 					struct decision *d, enum flow_mode mode)
 {
@@ -196,6 +195,7 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 	const union tw_addr *masq = NULL;
 	__be16 keep = 0;
 	int reason;
+	long err;
 
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
@@ -220,10 +220,18 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 	flow_build(s, d, dir);
 	if (masq)
 		flow_translate(s, d, dir);
-	reason = flow_put(s, mode == FLOW_REOPEN);
-	if (reason && masq && mode == FLOW_FRESH)
+	if (mode != FLOW_FRESH)
+		return flow_renew(s, mode == FLOW_REOPEN);
+	/* This packet is counted before it is inserted: afterwards nobody looks it up again. */
+	half_count(&s->flow.half[dir & 1], s->packet.len, s->packet.tcp);
+	err = flow_insert(s, &s->opener);
+	if (!err)
+		return 0;
+	if (err == -EEXIST)
+		return LOST_RACE;
+	if (masq)
 		reply_undo(s);
-	return reason;
+	return TW_REASON_MAP_FULL;
 }
 
 /* A re-decision is no new flow, and the node itself is not limited (I10). */
@@ -339,7 +347,7 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 	barrier();
 	d->in = s->packet.in;
 	s->opener = s->packet.tuple;
-	f = flow_find(s, &s->packet.tuple, &dir);
+	f = s->packet.flags & PACKET_NO_ENTRY ? NULL : flow_find(s, &s->packet.tuple, &dir);
 	if (f) {
 		const struct tw_epochs *e = epochs_get();
 		struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
@@ -366,7 +374,7 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 		reason = flow_open(skb, s, d, mode, charged_before);
 	if (reason == TW_REASON_MAP_FULL)
 		guard_sweep(s->opener.family);
-	if (reason) {
+	if (reason > 0) {
 		if (mode == FLOW_FRESH)
 			return packet_drop(skb, s, ends, reason);
 		counter_add(TW_COUNTER_REDECISIONS, 1);
@@ -375,11 +383,13 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 		return packet_drop(skb, s, ends, TW_REASON_REVOKED);
 	}
 	metric_count(TW_REASON_OK, hook->id, s->packet.len);
-	if (mode == FLOW_AGAIN) {
+	if (mode == FLOW_AGAIN)
 		counter_add(TW_COUNTER_REDECISIONS, 1);
-	} else {
+	else if (!reason)
 		event_packet(s, ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
-	}
+	/* A flow just made is carried by the copy at hand: one look-up less. */
+	if (mode == FLOW_FRESH && !reason)
+		return flow_carry(skb, s, &s->flow, flow_key(s, &s->packet.tuple), ends);
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (!f)
 		return packet_drop(skb, s, ends, TW_REASON_NO_FLOW);
