@@ -130,7 +130,7 @@ static int dispatch(struct cni *c)
 {
 	const struct command *command = NULL;
 	char problem[256] = "";
-	enum cni_code code = 0;
+	enum cni_code code = CNI_IO;
 	bool bad;
 
 	if (!c->command || !*c->command)

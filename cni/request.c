@@ -49,8 +49,8 @@ static int stdin_read(char **text, size_t *len)
 int request_read_stdin(struct cni *c, enum cni_code *code, char *problem, size_t len)
 {
 	json_error_t error;
-	char *text;
-	size_t n;
+	char *text = NULL;
+	size_t n = 0;
 	int rc;
 
 	/* A person who tries VERSION by hand has no configuration to give. */

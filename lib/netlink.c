@@ -201,7 +201,7 @@ static void attr_put_addr(struct nlmsghdr *nlh, uint16_t type, const union tw_ad
 
 static union tw_addr attr_get_addr(const struct nlattr *attr)
 {
-	union tw_addr addr = {.word = {[2] = htobe32(0xffff)}};
+	union tw_addr addr = { .word = { [2] = htobe32(0xffff) } };
 
 	if (mnl_attr_get_payload_len(attr) == 4)
 		memcpy(&addr.word[3], mnl_attr_get_payload(attr), 4);
@@ -309,7 +309,7 @@ static void link_info_parse(const struct nlattr *info, struct nl_link *out)
 void nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
-	struct nl_link link = {.ifindex = (uint32_t)ifi->ifi_index, .flags = ifi->ifi_flags};
+	struct nl_link link = { .ifindex = (uint32_t)ifi->ifi_index, .flags = ifi->ifi_flags };
 	const struct nlattr *attr;
 
 	attr_each_msg(attr, nlh, sizeof(*ifi)) {
@@ -333,6 +333,8 @@ void nl_link_parse(const struct nlmsghdr *nlh, struct nl_link *out)
 		case IFLA_LINKINFO:
 			link_info_parse(attr, &link);
 			break;
+		default:
+			break;
 		}
 	}
 	*out = link;
@@ -348,7 +350,7 @@ static int link_cb(const struct nlmsghdr *nlh, void *arg)
 int nl_link_get(struct nl *nl, uint32_t ifindex, const char *name, struct nl_link *out)
 {
 	struct nl_batch b;
-	struct nl_link link = {0};
+	struct nl_link link = { 0 };
 	struct nlmsghdr *nlh;
 	int rc;
 
@@ -400,7 +402,7 @@ static int link_each_cb(const struct nlmsghdr *nlh, void *arg)
 
 int nl_link_each(struct nl *nl, int (*fn)(void *arg, const struct nl_link *link), void *arg)
 {
-	struct each each = {.link = fn, .arg = arg};
+	struct each each = { .link = fn, .arg = arg };
 	struct nl_batch b;
 	int rc;
 
@@ -455,7 +457,7 @@ static int addr_cb(const struct nlmsghdr *nlh, void *arg)
 int nl_addr_each(struct nl *nl, uint32_t ifindex, int (*fn)(void *arg, const struct nl_addr *addr),
 		 void *arg)
 {
-	struct each each = {.ifindex = ifindex, .addr = fn, .arg = arg};
+	struct each each = { .ifindex = ifindex, .addr = fn, .arg = arg };
 	struct nl_batch b;
 	struct nlmsghdr *nlh;
 	struct ifaddrmsg *ifa;
@@ -498,6 +500,8 @@ int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out)
 		case RTA_TABLE:
 			route.table = mnl_attr_get_u32(attr);
 			break;
+		default:
+			break;
 		}
 	}
 	*out = route;
@@ -518,8 +522,8 @@ static int route_cb(const struct nlmsghdr *nlh, void *arg)
 
 int nl_route_each(struct nl *nl, int (*fn)(void *arg, const struct nl_route *route), void *arg)
 {
-	static const uint8_t families[] = {AF_INET, AF_INET6};
-	struct each each = {.route = fn, .arg = arg};
+	static const uint8_t families[] = { AF_INET, AF_INET6 };
+	struct each each = { .route = fn, .arg = arg };
 
 	for (size_t i = 0; i < 2 && !each.rc; i++) {
 		struct nl_batch b;
@@ -548,7 +552,7 @@ static int route_to_cb(const struct nlmsghdr *nlh, void *arg)
 
 int nl_route_to(struct nl *nl, const union tw_addr *addr, struct nl_route *out)
 {
-	struct nl_route route = {0};
+	struct nl_route route = { 0 };
 	struct nl_batch b;
 	struct nlmsghdr *nlh;
 	struct rtmsg *rtm;
@@ -591,7 +595,7 @@ static int neigh_cb(const struct nlmsghdr *nlh, void *arg)
 
 int nl_neigh_check(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, const uint8_t mac[6])
 {
-	struct neigh_want want = {.mac = mac};
+	struct neigh_want want = { .mac = mac };
 	struct nl_batch b;
 	struct nlmsghdr *nlh;
 	struct ndmsg *ndm;

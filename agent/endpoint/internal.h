@@ -15,6 +15,14 @@ static inline void endpoint_cleanup_close(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 }
+/* The descriptor, which is then the caller's to close. */
+static inline int endpoint_take_fd(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
 #define _cleanup_fd_ __attribute__((cleanup(endpoint_cleanup_close)))
 
 static inline bool addr_is_zero(const union tw_addr *addr)

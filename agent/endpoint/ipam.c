@@ -286,7 +286,8 @@ static int subnets_check_other(const struct network *other, const struct prefix 
 static int network_resolve(struct ipam *ipam, const char *name, const struct prefix *subnets,
 			   size_t n, struct network **out, char *err, size_t err_len)
 {
-	struct network *net, *other, *tmp;
+	struct network **at = &ipam->networks->next;
+	struct network *net, *other;
 	int rc;
 
 	if (!n) {
@@ -299,25 +300,25 @@ static int network_resolve(struct ipam *ipam, const char *name, const struct pre
 		return 0;
 	}
 	rc = subnets_check_self(subnets, n, err, err_len);
-	if (rc)
-		return rc;
-	LL_FOREACH_SAFE(ipam->networks, other, tmp) {
-		if (other == net)
-			continue;
-		if (*other->name && !other->taken) {
-			LL_DELETE(ipam->networks, other);
+	if (!rc)
+		rc = subnets_check_other(ipam->networks, subnets, n, err, err_len);
+	while (!rc && (other = *at) != NULL) {
+		if (other != net && !other->taken) {
+			*at = other->next;
 			network_free(other);
 			continue;
 		}
-		rc = subnets_check_other(other, subnets, n, err, err_len);
-		if (rc)
-			return rc;
+		if (other != net)
+			rc = subnets_check_other(other, subnets, n, err, err_len);
+		at = &other->next;
 	}
+	if (rc)
+		return rc;
 	if (!net) {
 		net = network_new(name);
 		if (!net)
 			return -ENOMEM;
-		LL_APPEND(ipam->networks, net);
+		*at = net;
 	}
 	rc = network_set_pools(net, subnets, n);
 	if (rc)

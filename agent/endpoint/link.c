@@ -50,8 +50,7 @@ int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len)
 		return endpoint_fail(-EINVAL, err, err_len,
 				     "%s is the node's own network namespace, not a container's",
 				     path);
-	*fd = ns;
-	ns = -1;
+	*fd = endpoint_take_fd(&ns);
 	return 0;
 }
 

@@ -95,7 +95,7 @@ int ipv6_prepare(const char *ifname, char *err, size_t err_len)
 		return 0;
 	snprintf(path, sizeof(path), "net/ipv6/conf/%s/disable_ipv6", ifname);
 	rc = sysctl_read(path, old, sizeof(old));
-	if (!rc && strcmp(old, "0"))
+	if (!rc && strcmp(old, "0") != 0)
 		rc = sysctl_write(path, "0");
 	if (!rc) {
 		snprintf(path, sizeof(path), "net/ipv6/conf/%s/accept_ra", ifname);
@@ -201,44 +201,45 @@ static void ports_format(const bool set[PORTS], char *text, size_t len)
 	}
 }
 
-/* The list as it is, another one to compare or merge with, and the text of either. */
+/* The list as it is, another one to compare or merge with, and both as text. */
 struct ports {
 	bool now[PORTS];
 	bool other[PORTS];
+	char old[PORTS_TEXT];
 	char text[PORTS_TEXT];
 };
 
-static void cleanup_free(void *p)
+static void ports_cleanup(struct ports **p)
 {
-	free(*(void **)p);
+	free(*p);
 }
+#define _cleanup_ports_ __attribute__((cleanup(ports_cleanup)))
 
 int node_reserve_ports(sysctl_save_fn save, void *arg, char *err, size_t err_len)
 {
 	struct saver s = { save, arg, err, err_len };
-	__attribute__((cleanup(cleanup_free))) struct ports *p = calloc(1, sizeof(*p));
-	__attribute__((cleanup(cleanup_free))) char *old = malloc(PORTS_TEXT);
+	_cleanup_ports_ struct ports *p = calloc(1, sizeof(*p));
 	int rc;
 
-	if (!p || !old)
+	if (!p)
 		return -ENOMEM;
-	rc = sysctl_read(RESERVED_PORTS, old, PORTS_TEXT);
+	rc = sysctl_read(RESERVED_PORTS, p->old, sizeof(p->old));
 	if (rc)
 		return sysctl_fail(RESERVED_PORTS, rc, err, err_len);
-	ports_parse(old, p->now);
+	ports_parse(p->old, p->now);
 	memcpy(p->other, p->now, sizeof(p->now));
 	for (unsigned int port = NODE_SNAT_FIRST; port <= NODE_SNAT_LAST; port++)
 		p->other[port] = true;
 	if (!memcmp(p->other, p->now, sizeof(p->now)))
 		return 0;
 	ports_format(p->other, p->text, sizeof(p->text));
-	return sysctl_change(&s, RESERVED_PORTS, old, p->text);
+	return sysctl_change(&s, RESERVED_PORTS, p->old, p->text);
 }
 
 /* Only what was added is taken away: others may have added to the list since. */
 static int reserved_ports_restore(const char *old)
 {
-	__attribute__((cleanup(cleanup_free))) struct ports *p = calloc(1, sizeof(*p));
+	_cleanup_ports_ struct ports *p = calloc(1, sizeof(*p));
 	int rc;
 
 	if (!p)

@@ -266,6 +266,8 @@ static int watch_cb(const struct nlmsghdr *nlh, void *arg)
 		if (!nl_route_parse(nlh, &route) && !watch_is_port(w, route.oif))
 			read->changes |= NODE_ROUTE;
 		break;
+	default:
+		break;
 	}
 	return MNL_CB_OK;
 }

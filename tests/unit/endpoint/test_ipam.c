@@ -48,8 +48,8 @@ static int take(struct ipam *ipam, uint64_t now, char out4[64], char out6[64])
 
 	if (rc)
 		return rc;
-	strcpy(out4, "-");
-	strcpy(out6, "-");
+	snprintf(out4, 64, "-");
+	snprintf(out6, 64, "-");
 	if (a4.quad[0] || a4.quad[1])
 		addr_format(&a4, out4, 64);
 	if (a6.quad[0] || a6.quad[1])
