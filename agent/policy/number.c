@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Numbers of identities, sets and versions: the lowest free one, unless a content has its own. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/internal.h"
+
+int vec_reserve(struct vec *vec, uint32_t n)
+{
+	uint32_t cap = vec->cap ? vec->cap : 2;
+	void **v;
+
+	if (vec->cap - vec->n >= n)
+		return 0;
+	while (cap - vec->n < n)
+		cap *= 2;
+	v = realloc(vec->v, cap * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	vec->v = v;
+	vec->cap = cap;
+	return 0;
+}
+
+int vec_push(struct vec *vec, void *item)
+{
+	int err = vec_reserve(vec, 1);
+
+	if (!err)
+		vec->v[vec->n++] = item;
+	return err;
+}
+
+void vec_remove(struct vec *vec, const void *item)
+{
+	for (uint32_t i = 0; i < vec->n; i++) {
+		if (vec->v[i] == item) {
+			vec->v[i] = vec->v[--vec->n];
+			return;
+		}
+	}
+}
+
+void vec_clear(struct vec *vec)
+{
+	free(vec->v);
+	*vec = (struct vec){};
+}
+
+static int numbers_grow(struct numbers *n, uint32_t id)
+{
+	uint32_t words = n->words ? n->words : 4;
+	uint64_t *used;
+
+	if (id / 64 < n->words)
+		return 0;
+	while (words <= id / 64)
+		words *= 2;
+	used = realloc(n->used, words * sizeof(*used));
+	if (!used)
+		return -ENOMEM;
+	memset(used + n->words, 0, (words - n->words) * sizeof(*used));
+	n->used = used;
+	n->words = words;
+	return 0;
+}
+
+bool number_used(const struct numbers *n, uint32_t id)
+{
+	return id / 64 < n->words && n->used[id / 64] >> (id % 64) & 1;
+}
+
+int number_take(struct numbers *n, const struct hkey *key, uint32_t *out)
+{
+	struct restored *r = table_get(&n->restored, key);
+	uint32_t word = n->hint, id;
+	int err;
+
+	if (r && !r->claimed) {
+		r->claimed = true;
+		*out = r->id;
+		return 0;
+	}
+	if (word < n->first / 64)
+		word = n->first / 64;
+	for (;; word++) {
+		uint64_t taken = word < n->words ? n->used[word] : 0;
+
+		if (word == n->first / 64)
+			taken |= (1ull << n->first % 64) - 1;
+		if (~taken) {
+			id = word * 64 + (uint32_t)__builtin_ctzll(~taken);
+			break;
+		}
+	}
+	if (id > n->max)
+		return -ENOSPC;
+	err = numbers_grow(n, id);
+	if (err)
+		return err;
+	n->used[id / 64] |= 1ull << id % 64;
+	n->hint = word;
+	*out = id;
+	return 0;
+}
+
+void number_give(struct numbers *n, const struct hkey *key, uint32_t id)
+{
+	struct restored *r = table_get(&n->restored, key);
+
+	if (r && r->id == id) {
+		r->claimed = false;
+		return;
+	}
+	n->used[id / 64] &= ~(1ull << id % 64);
+	if (id / 64 < n->hint)
+		n->hint = id / 64;
+}
+
+int number_restore(struct numbers *n, const struct hkey *key, uint32_t id)
+{
+	struct restored *r;
+	int err;
+
+	if (id < n->first || id > n->max || number_used(n, id) || table_get(&n->restored, key))
+		return 0; /* of a damaged store; nothing depends on it but smoothness */
+	err = numbers_grow(n, id);
+	if (err)
+		return err;
+	r = malloc(sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	*r = (struct restored){ .key = *key, .id = id };
+	err = table_put(&n->restored, r);
+	if (err) {
+		free(r);
+		return err;
+	}
+	n->used[id / 64] |= 1ull << id % 64;
+	return 0;
+}
+
+void number_forget_claimed(struct numbers *n)
+{
+	for (uint32_t i = 0; i < n->restored.size; i++) {
+		struct restored *r = n->restored.v[i];
+
+		if (!r || !r->claimed)
+			continue;
+		table_del(&n->restored, r);
+		free(r);
+		i--; /* another one may have moved here */
+	}
+}
+
+void number_forget_unclaimed(struct numbers *n)
+{
+	struct restored *r;
+
+	for (uint32_t i = 0; (r = table_next(&n->restored, &i));) {
+		n->used[r->id / 64] &= ~(1ull << r->id % 64);
+		free(r);
+	}
+	table_clear(&n->restored);
+	n->hint = 0;
+}
+
+void numbers_clear(struct numbers *n)
+{
+	struct restored *r;
+
+	for (uint32_t i = 0; (r = table_next(&n->restored, &i));)
+		free(r);
+	table_clear(&n->restored);
+	free(n->used);
+}
