@@ -153,6 +153,19 @@ __weak __noinline long reply_claim(struct scratch *s, const struct decision *d)
 	return flow_rewrite(f, &s->flow, false);
 }
 
+/* Where the search for a port begins. The finaliser is MurmurHash3's: each bit counts. */
+static __always_inline __u32 tuple_hash(const struct tw_tuple *t)
+{
+	__u32 h = t->saddr.word[3] ^ t->daddr.word[3] * 0x9e3779b1u;
+
+	h ^= (__u32)t->sport << 16 | t->dport;
+	h ^= h >> 16;
+	h *= 0x85ebca6bu;
+	h ^= h >> 13;
+	h *= 0xc2b2ae35u;
+	return h ^ h >> 16;
+}
+
 /*
  * Chooses a port and claims it. `keep` is the port of a connection that is judged again, or 0.
  * Sockets of the host are avoided: the range is reserved, but a bind() may name a port.
@@ -179,9 +192,7 @@ __weak __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const
 	}
 	first = tw_settings.snat_first;
 	range = tw_settings.snat_last - first + 1;
-	hash = s->opener.saddr.word[3] ^ s->opener.daddr.word[3] * 0x9e3779b1u;
-	hash = (hash ^ ((__u32)s->opener.sport << 16 | s->opener.dport)) * 0x85ebca6bu;
-	hash ^= hash >> 15;
+	hash = tuple_hash(&s->opener);
 	for (i = 0; i < SNAT_TRIES; i++) {
 		__u32 port = first + (hash + i * 0x9e37u) % (range ?: 1);
 
