@@ -93,11 +93,10 @@ static bool common_option(struct cli *cli, int id)
 			return false;
 		}
 		return true;
-	case 'h':
+	default: /* help */
 		cli_help(cli->command, stdout);
 		exit(cli_finish(CLI_OK));
 	}
-	return false;
 }
 
 static bool is_common(int id)

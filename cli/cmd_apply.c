@@ -59,7 +59,7 @@ static int input_add_fd(struct input *in, const char *name, int fd)
 	size_t len = 0;
 	int ret = read_all(fd, &text, &len);
 
-	if (ret) {
+	if (ret || !text) {
 		errno = -ret;
 		return cli_refuse("cannot read %s: %m", name);
 	}

@@ -218,7 +218,29 @@ static int run_detached(struct cli *cli, struct run *r, char **argv, const sigse
 	return said.status ? said.status : print_started(cli, r);
 }
 
-/* Gets the record's lock, after clearing what a killed keeper left behind. */
+/* What a killed keeper left behind under this name; the lock of its record is r's. */
+static int leftover_clear(struct cli *cli, struct run *r)
+{
+	struct run old __attribute__((cleanup(run_free))) = { .lock = -1 };
+	int ret = run_init(&old, cli, r->ns, r->name);
+
+	if (ret || run_load(&old))
+		return ret;
+	if (run_alive(&old))
+		return cli_refuse(
+			"%s/%s still runs as pid %d without its keeper: towpath rm -n %s %s", r->ns,
+			r->name, (int)old.pid, r->ns, r->name);
+	old.lock = r->lock;
+	r->lock = -1;
+	ret = run_down(cli, &old);
+	if (ret)
+		return ret;
+	return run_lock(r, true) == 1
+		       ? CLI_OK
+		       : cli_refuse("%s/%s was started by somebody else just now", r->ns, r->name);
+}
+
+/* Gets the record's lock. */
 static int run_claim(struct cli *cli, struct run *r)
 {
 	int ret = run_lock(r, true);
@@ -231,17 +253,7 @@ static int run_claim(struct cli *cli, struct run *r)
 		errno = -ret;
 		return cli_refuse("cannot write %s: %m", r->path);
 	}
-	if (run_load(r))
-		return CLI_OK;
-	if (run_alive(r))
-		return cli_refuse(
-			"%s/%s still runs as pid %d without its keeper: towpath rm -n %s %s", r->ns,
-			r->name, (int)r->pid, r->ns, r->name);
-	ret = run_down(cli, r);
-	if (ret)
-		return ret;
-	r->pid = 0;
-	return run_lock(r, true) == 1 ? CLI_OK : cli_refuse("cannot write %s: %m", r->path);
+	return leftover_clear(cli, r);
 }
 
 static int run_options(struct cli *cli, struct run *r, int argc, char **argv, const char **ns,

@@ -38,9 +38,11 @@ void cli_table_cell(struct cli_table *t, const char *color, const char *fmt, ...
 
 	if (t->n == t->cap) {
 		t->cap = t->cap ? 2 * t->cap : 64;
-		t->cells = realloc(t->cells, t->cap * sizeof(*t->cells));
-		if (!t->cells)
+		struct cell *cells = realloc(t->cells, t->cap * sizeof(*cells));
+
+		if (!cells)
 			abort();
+		t->cells = cells;
 	}
 	va_start(ap, fmt);
 	if (vasprintf(&t->cells[t->n].text, fmt, ap) < 0)
