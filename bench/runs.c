@@ -16,7 +16,7 @@
 #define REPEAT 300000u
 /* A batch whose events fit the ring, so that none is lost while the reader catches up. */
 #define DENIED_REPEAT 3000u
-#define DENIED_BATCHES 100u
+#define DENIED_BATCHES 10u
 
 void run_once(struct bench *b, struct run *run)
 {
@@ -353,7 +353,7 @@ static void denied(struct bench *b)
 		.verdict = DROP,
 		.goal_ns = 130,
 		.repeat = DENIED_REPEAT,
-		.runs = DENIED_BATCHES,
+		.runs = DENIED_BATCHES * b->runs,
 		.before = reader_wait,
 		.check = check_denied,
 		.note = "each packet sends an event that is read",
@@ -467,7 +467,7 @@ static void new_flow(struct bench *b, const char *name, int family, enum place t
 		.verdict = REDIRECTED,
 		.goal_ns = goal_ns,
 		.repeat = BENCH_FLOWS,
-		.runs = 5,
+		.runs = b->runs / 3 ?: 1,
 		.before = flows_clear,
 		.check = check_new,
 		.note = note,
