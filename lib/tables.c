@@ -51,27 +51,52 @@ static int class_alloc(struct datapath *dp, uint32_t count, struct class_range *
 	return -ENOSPC;
 }
 
-/* What an earlier agent left in tw_policy tells which classes are taken. */
-static int versions_adopt(struct datapath *dp)
+#define ARRAY_CHUNK 512u /* elements read by one system call */
+
+/* Every element of an array map. Not mapped: that would make all of it resident. */
+static int array_each(int fd, uint32_t n, size_t size,
+		      int (*fn)(void *arg, uint32_t index, const void *value), void *arg)
 {
-	int fd = bpf_map__fd(dp->skel->maps.tw_policy);
+	uint32_t *keys = malloc(ARRAY_CHUNK * sizeof(*keys));
+	char *values = malloc(ARRAY_CHUNK * size);
+	uint32_t batch = 0;
+	int res = keys && values ? 0 : -ENOMEM;
 
-	for (uint32_t v = 1; v < dp->max_versions; v++) {
-		struct tw_policy policy;
+	for (uint32_t at = 0; !res && at < n;) {
+		uint32_t count = n - at < ARRAY_CHUNK ? n - at : ARRAY_CHUNK;
 
-		if (bpf_map_lookup_elem(fd, &v, &policy))
-			return -errno;
-		for (int d = 0; d < 2; d++) {
-			const struct tw_policy_dir *dir = &policy.dir[d];
-
-			if (dir->first > dp->max_classes ||
-			    dir->count > dp->max_classes - dir->first)
-				return -EBADMSG;
-			dp->ranges[v][d] = (struct class_range){ dir->first, dir->count };
-			class_mark(dp, dp->ranges[v][d], true);
-			dp->version_used[v] |= dir->count > 0;
+		if (bpf_map_lookup_batch(fd, at ? &batch : NULL, &batch, keys, values, &count,
+					 NULL) &&
+		    (errno != ENOENT || !count)) {
+			res = -errno;
+			break;
 		}
-		dp->n_versions += dp->version_used[v];
+		for (uint32_t i = 0; !res && i < count; i++)
+			res = fn(arg, keys[i], values + i * size);
+		at += count;
+	}
+	free(keys);
+	free(values);
+	return res;
+}
+
+/* What an earlier agent left in tw_policy tells which classes are taken. */
+static int version_adopt(void *arg, uint32_t version, const void *value)
+{
+	const struct tw_policy *policy = value;
+	struct datapath *dp = arg;
+
+	for (int d = 0; version && d < 2; d++) {
+		const struct tw_policy_dir *dir = &policy->dir[d];
+
+		if (dir->first > dp->max_classes || dir->count > dp->max_classes - dir->first)
+			return -EBADMSG;
+		if (!dir->count)
+			continue;
+		dp->ranges[version][d] = (struct class_range){ dir->first, dir->count };
+		class_mark(dp, dp->ranges[version][d], true);
+		dp->n_versions += !dp->version_used[version];
+		dp->version_used[version] = true;
 	}
 	return 0;
 }
@@ -119,7 +144,8 @@ int datapath_tables_open(struct datapath *dp)
 				    bpf_map__max_entries(skel->maps.tw_ipcache_pages),
 				    bpf_map__fd(skel->maps.tw_ipcache6));
 	if (!res && pinned)
-		res = versions_adopt(dp);
+		res = array_each(bpf_map__fd(skel->maps.tw_policy), dp->max_versions,
+				 sizeof(struct tw_policy), version_adopt, dp);
 	if (!res && pinned)
 		res = peers_scan(dp, UINT32_MAX, peer_count, &dp->n_peers);
 	if (!res && pinned)
@@ -226,24 +252,27 @@ int datapath_endpoint_clear(struct datapath *dp, uint32_t slot)
 	return 0;
 }
 
+struct each_endpoint {
+	int (*fn)(void *arg, uint32_t slot, const struct tw_endpoint *ep);
+	void *arg;
+};
+
+static int endpoint_visit(void *arg, uint32_t slot, const void *value)
+{
+	const struct each_endpoint *each = arg;
+	const struct tw_endpoint *ep = value;
+
+	return slot && ep->ifindex ? each->fn(each->arg, slot, ep) : 0;
+}
+
 int datapath_endpoint_each(struct datapath *dp,
 			   int (*fn)(void *arg, uint32_t slot, const struct tw_endpoint *ep),
 			   void *arg)
 {
-	/* By system call: mapping all of the array would make all of it resident. */
-	int fd = bpf_map__fd(dp->skel->maps.tw_endpoints);
+	struct each_endpoint each = { fn, arg };
 
-	for (uint32_t slot = 1; slot < TW_MAX_ENDPOINTS; slot++) {
-		struct tw_endpoint ep;
-		int res;
-
-		if (bpf_map_lookup_elem(fd, &slot, &ep))
-			return -errno;
-		res = ep.ifindex ? fn(arg, slot, &ep) : 0;
-		if (res)
-			return res;
-	}
-	return 0;
+	return array_each(bpf_map__fd(dp->skel->maps.tw_endpoints), TW_MAX_ENDPOINTS,
+			  sizeof(struct tw_endpoint), endpoint_visit, &each);
 }
 
 void datapath_epoch_bump(struct datapath *dp, uint32_t slot)
