@@ -477,11 +477,11 @@ int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out)
 	struct nl_route route = {
 		.len = prefix_len(rtm->rtm_family, rtm->rtm_dst_len),
 		.table = rtm->rtm_table,
+		.type = rtm->rtm_type,
 	};
 	const struct nlattr *attr;
 
-	if (rtm->rtm_type != RTN_UNICAST ||
-	    (rtm->rtm_family != AF_INET && rtm->rtm_family != AF_INET6))
+	if (rtm->rtm_family != AF_INET && rtm->rtm_family != AF_INET6)
 		return -EBADMSG;
 	if (rtm->rtm_family == AF_INET)
 		route.dst.word[2] = htobe32(0xffff);
@@ -508,14 +508,55 @@ int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out)
 	return 0;
 }
 
+/* The list of next hops in a RTM_NEWROUTE, or NULL. */
+static const struct nlattr *route_multipath(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *attr;
+
+	attr_each_msg(attr, nlh, sizeof(struct rtmsg)) {
+		if (mnl_attr_get_type(attr) == RTA_MULTIPATH)
+			return attr;
+	}
+	return NULL;
+}
+
+static void route_each_hop(struct each *each, struct nl_route *route, const struct nlattr *hops)
+{
+	const char *at = mnl_attr_get_payload(hops);
+	const char *end = (const char *)hops + mnl_attr_get_len(hops);
+
+	while (!each->rc && end - at >= (ptrdiff_t)sizeof(struct rtnexthop)) {
+		const struct rtnexthop *hop = (const struct rtnexthop *)at;
+		const struct nlattr *attr;
+
+		if (hop->rtnh_len < sizeof(*hop) || hop->rtnh_len > end - at)
+			return;
+		route->oif = (uint32_t)hop->rtnh_ifindex;
+		route->has_gateway = false;
+		attr_each(attr, (const struct nlattr *)(hop + 1), at + hop->rtnh_len) {
+			if (mnl_attr_get_type(attr) != RTA_GATEWAY)
+				continue;
+			route->has_gateway = true;
+			route->gateway = attr_get_addr(attr);
+		}
+		each->rc = each->route(each->arg, route);
+		at += MNL_ALIGN(hop->rtnh_len);
+	}
+}
+
 static int route_cb(const struct nlmsghdr *nlh, void *arg)
 {
+	const struct nlattr *hops;
 	struct each *each = arg;
 	struct nl_route route;
 
-	if (nlh->nlmsg_type != RTM_NEWROUTE || nl_route_parse(nlh, &route))
+	if (nlh->nlmsg_type != RTM_NEWROUTE || nl_route_parse(nlh, &route) ||
+	    route.type != RTN_UNICAST || each->rc)
 		return MNL_CB_OK;
-	if (!each->rc)
+	hops = route_multipath(nlh);
+	if (hops)
+		route_each_hop(each, &route, hops);
+	else
 		each->rc = each->route(each->arg, &route);
 	return MNL_CB_OK;
 }

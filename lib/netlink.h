@@ -73,6 +73,7 @@ struct nl_route {
 	union tw_addr gateway;
 	uint32_t oif;
 	uint32_t table; /* 0: main */
+	uint8_t type;	/* RTN_UNICAST ...; of an answer only */
 };
 void nl_put_route(struct nl_batch *b, uint16_t flags, const struct nl_route *route,
 		  const char *what);
@@ -111,8 +112,12 @@ int nl_addr_parse(const struct nlmsghdr *nlh, struct nl_addr *out); /* RTM_NEWAD
 int nl_addr_each(struct nl *nl, uint32_t ifindex, int (*fn)(void *arg, const struct nl_addr *addr),
 		 void *arg);
 
-int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out); /* RTM_NEWROUTE, unicast */
-/* Calls fn for each unicast route of all tables and both families. */
+/* RTM_NEWROUTE, of any type. A route of several next hops has no oif. */
+int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out);
+/*
+ * Calls fn for each unicast route of all tables and both families; one of several next hops
+ * is shown once for each.
+ */
 int nl_route_each(struct nl *nl, int (*fn)(void *arg, const struct nl_route *route), void *arg);
 /* The route that a packet to addr would take. */
 int nl_route_to(struct nl *nl, const union tw_addr *addr, struct nl_route *out);

@@ -29,7 +29,10 @@ struct uplink {
  */
 int uplink_find(const char *const *names, size_t n_names, struct uplink **out, size_t *n, char *err,
 		size_t err_len);
-/* Smallest MTU of the uplinks; 1500 when there are none. */
+/*
+ * What containers get: the smallest MTU of the uplinks, but not less than IPv6 needs. 1500 when
+ * there are none.
+ */
 uint32_t uplink_mtu(const struct uplink *uplinks, size_t n);
 
 struct node_addr {

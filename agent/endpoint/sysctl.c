@@ -126,13 +126,15 @@ static int sysctl_change(const struct saver *s, const char *path, const char *ol
 	return rc ? sysctl_fail(path, rc, s->err, s->err_len) : 0;
 }
 
-/* Sets it where its present value is (from = NULL: is not already) `from`. */
+/* Sets it where its present value is `from`; where it is not the value already, if that is NULL. */
 static int sysctl_ensure(const struct saver *s, const char *path, const char *from,
 			 const char *value)
 {
 	char old[64];
 	int rc = sysctl_read(path, old, sizeof(old));
 
+	if (rc == -ENOENT) /* an interface without this family: IPv6 needs an MTU of 1280 */
+		return 0;
 	if (rc)
 		return sysctl_fail(path, rc, s->err, s->err_len);
 	if (from ? strcmp(old, from) != 0 : !strcmp(old, value))
@@ -147,16 +149,14 @@ int uplink_prepare(const struct uplink *uplink, sysctl_save_fn save, void *arg, 
 	char path[100];
 	int rc;
 
-	if (ipv6_available()) {
-		snprintf(path, sizeof(path), "net/ipv6/conf/%s/accept_ra", uplink->name);
-		rc = sysctl_ensure(&s, path, "1", "2");
-		if (rc)
-			return rc;
-		snprintf(path, sizeof(path), "net/ipv6/conf/%s/forwarding", uplink->name);
-		rc = sysctl_ensure(&s, path, NULL, "1");
-		if (rc)
-			return rc;
-	}
+	snprintf(path, sizeof(path), "net/ipv6/conf/%s/accept_ra", uplink->name);
+	rc = sysctl_ensure(&s, path, "1", "2");
+	if (rc)
+		return rc;
+	snprintf(path, sizeof(path), "net/ipv6/conf/%s/forwarding", uplink->name);
+	rc = sysctl_ensure(&s, path, NULL, "1");
+	if (rc)
+		return rc;
 	snprintf(path, sizeof(path), "net/ipv4/conf/%s/forwarding", uplink->name);
 	return sysctl_ensure(&s, path, NULL, "1");
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <towpath/attachment.h>
 
+#include "endpoint/endpoint.h"
 #include "endpoint/internal.h"
 #include "endpoint/node.h"
 #include "netlink.h"
@@ -49,7 +50,6 @@ static int finder_route(void *arg, const struct nl_route *route)
 {
 	bool is_default = route->len == (addr_is4(&route->dst) ? 96 : 0);
 
-	/* A default route of several next hops has no oif of its own: --uplink names those. */
 	if (!is_default || route->table != RT_TABLE_MAIN || !route->oif)
 		return 0;
 	return finder_add(arg, route->oif);
@@ -62,8 +62,12 @@ static int finder_addr(void *arg, const struct nl_addr *addr)
 
 	if (!uplink || addr->scope != RT_SCOPE_UNIVERSE)
 		return 0;
-	/* What the kernel itself would not choose as a source is no address to leave with. */
-	if (addr->flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED))
+	/*
+	 * No address to leave with: those that the kernel itself would not choose as a source,
+	 * and temporary ones (RFC 8981), whose connections would end with them.
+	 */
+	if (addr->flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED) ||
+	    (!addr_is4(&addr->addr) && addr->flags & IFA_F_TEMPORARY))
 		return 0;
 	to = addr_is4(&addr->addr) ? &uplink->addr4 : &uplink->addr6;
 	if (addr_is_zero(to))
@@ -135,7 +139,7 @@ uint32_t uplink_mtu(const struct uplink *uplinks, size_t n)
 		if (uplinks[i].mtu < mtu)
 			mtu = uplinks[i].mtu;
 	}
-	return mtu;
+	return mtu < ENDPOINT_MTU_MIN ? ENDPOINT_MTU_MIN : mtu;
 }
 
 /* ---- local addresses ------------------------------------------------------------------------------ */

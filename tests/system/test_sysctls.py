@@ -152,6 +152,40 @@ def test_uplinks_are_found_by_their_default_route():
         wait_for(lambda: [u["name"] for u in node.status()["node"]["uplinks"]] == ["up0"])
 
 
+def test_uplinks_of_a_default_route_of_two_next_hops():
+    with Node(start=False, uplinks=2) as node:
+        node.uplinks = []
+        hops = " ".join(f"nexthop via {o.ip(4)} dev up{i}" for i, o in enumerate(node.outsides))
+        node.netns.ip("route del default", f"route add default {hops}")
+        node.netns.run("ip", "-6", "route", "del", "default")
+        node.start()
+        names = {u["name"] for u in node.status()["node"]["uplinks"]}
+        assert names == {"up0", "up1"}
+
+
+def test_uplink_too_small_for_ipv6():
+    """Its MTU is below what IPv6 needs, so the kernel gives it none: IPv4 and pods go on."""
+    with Node(start=False) as node:
+        node.netns.ip("link set up0 mtu 1200")
+        node.start()
+        a, b = node.add_pod("default", "a"), node.add_pod("default", "b")
+        assert a.result["interfaces"][1]["mtu"] == 1280
+        for pod, address in ((a, node.outside.ip(4)), (a, b.ip(4)), (a, b.ip(6))):
+            assert pod.netns.run("ping", "-c1", "-W1", address, check=False).returncode == 0
+
+
+def test_temporary_address_is_not_masqueraded_with():
+    with Node(start=False) as node:
+        node.netns.sysctl("ipv6/conf/up0/use_tempaddr", 2)
+        node.netns.ip("addr add fd00:51:100::7/64 dev up0 nodad mngtmpaddr")
+        node.start()
+        rows = node.netns.ip_json("-6 addr show dev up0 scope global")[0]["addr_info"]
+        temporary = {row["local"] for row in rows if row.get("temporary")}
+        assert temporary
+        wait_for(lambda: node.status()["node"]["uplinks"][0]["ip6"] is not None)
+        assert node.status()["node"]["uplinks"][0]["ip6"] not in temporary
+
+
 def test_node_address_inside_the_pool_is_not_handed_out():
     with Node(start=False, options=("--pod-cidr", "10.66.0.0/24")) as node:
         node.netns.ip("addr add 10.66.0.1/32 dev lo")
