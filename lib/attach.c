@@ -54,7 +54,7 @@ static int clsact_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifin
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
 		    .attach_point = hook_types[kind].egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = CLSACT_PRIORITY,
-		    .prog_fd = bpf_program__fd(hook_program(dp, kind)), .flags = BPF_TC_F_REPLACE);
+		    .prog_fd = program_fd(dp, hook_program(dp, kind)), .flags = BPF_TC_F_REPLACE);
 	int res = bpf_tc_hook_create(&hook);
 
 	if (res && res != -EEXIST)
@@ -92,7 +92,7 @@ static int tcx_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifindex
 	char path[PATH_MAX];
 	int fd, res = 0;
 
-	fd = bpf_link_create(bpf_program__fd(hook_program(dp, kind)), (int)ifindex,
+	fd = bpf_link_create(program_fd(dp, hook_program(dp, kind)), (int)ifindex,
 			     hook_types[kind].egress ? BPF_TCX_EGRESS : BPF_TCX_INGRESS, &opts);
 	if (fd < 0)
 		return -errno;
@@ -244,7 +244,7 @@ static int link_adopt(struct datapath *dp, enum hook_kind kind, uint32_t ifindex
 	fd = bpf_obj_get(path);
 	if (fd < 0)
 		return -errno;
-	if (bpf_link_update(fd, bpf_program__fd(hook_program(dp, kind)), NULL)) {
+	if (bpf_link_update(fd, program_fd(dp, hook_program(dp, kind)), NULL)) {
 		int res = -errno;
 
 		close(fd);

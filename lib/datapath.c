@@ -97,7 +97,7 @@ int datapath_prog_fd(struct datapath *dp, const char *name)
 {
 	struct bpf_program *prog = bpf_object__find_program_by_name(dp->skel->obj, name);
 
-	return prog ? bpf_program__fd(prog) : -ENOENT;
+	return prog ? program_fd(dp, prog) : -ENOENT;
 }
 
 static int sizes_set(struct towpath_bpf *skel, const struct datapath_options *opts)
@@ -111,8 +111,8 @@ static int sizes_set(struct towpath_bpf *skel, const struct datapath_options *op
 		{ skel->maps.tw_flow6, flows },
 		{ skel->maps.tw_policy, opts->max_versions ?: 32768 },
 		{ skel->maps.tw_classes, opts->max_classes ?: 524288 },
-		{ skel->maps.tw_peers, opts->max_peers ?: 4194304 },
-		{ skel->maps.tw_ipcache_pages, opts->max_pages ?: 16384 },
+		{ skel->maps.tw_peers, opts->max_peers ?: 524288 },
+		{ skel->maps.tw_ipcache_pages, opts->max_pages ?: 8192 },
 		{ skel->maps.tw_ipcache6, opts->max_prefixes6 ?: 262144 },
 	};
 
@@ -213,7 +213,7 @@ static int jumps_fill(struct datapath *dp)
 	int map = bpf_map__fd(dp->skel->maps.tw_jumps);
 
 	for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
-		int prog = bpf_program__fd(jumps[i].prog);
+		int prog = program_fd(dp, jumps[i].prog);
 
 		if (bpf_map_update_elem(map, &jumps[i].slot, &prog, BPF_ANY))
 			return -errno;
@@ -294,10 +294,15 @@ static int pins_make(struct datapath *dp, char *err, size_t err_len)
 	const char *old;
 	int res = maps_pin(dp);
 
+	if (dp->n_adopted)
+		return res ?: datapath_links_adopt(dp);
+	programs_forget(dp);
 	if (!res)
 		res = jumps_pin(dp, &old);
 	if (!res)
 		res = datapath_links_adopt(dp);
+	if (!res)
+		res = programs_pin(dp);
 	if (res) {
 		datapath_message(err, err_len, "cannot pin below %s: %s", dp->pin_dir,
 				 strerror(-res));
@@ -375,6 +380,8 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 	}
 	if (res)
 		return res;
+	if (dp->pin_dir[0])
+		programs_adopt(dp);
 	res = towpath_bpf__load(dp->skel);
 	if (res) {
 		datapath_message(err, err_len,
@@ -383,7 +390,8 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 				 strerror(-res));
 		return res;
 	}
-	res = jumps_fill(dp);
+	if (!dp->n_adopted)
+		res = jumps_fill(dp);
 	if (!res)
 		res = datapath_tables_open(dp);
 	if (!res)
@@ -425,6 +433,7 @@ void datapath_close(struct datapath *dp)
 		return;
 	ring_buffer__free(dp->ring);
 	datapath_tables_close(dp);
+	programs_close(dp);
 	towpath_bpf__destroy(dp->skel);
 	free(dp);
 }
@@ -439,7 +448,7 @@ void datapath_grace(struct datapath *dp)
 static int syscall_run(struct datapath *dp, struct bpf_program *prog, void *ctx, uint32_t len)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = ctx, .ctx_size_in = len);
-	int res = bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+	int res = bpf_prog_test_run_opts(program_fd(dp, prog), &opts);
 
 	return res ? -errno : 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The inside of struct datapath. datapath.c: load and pin; attach.c: links; tables.c: endpoints,
- * policy, small maps; prefix.c: the ipcache; window.c: mapped arrays.
+ * The inside of struct datapath. datapath.c: load and pin; programs.c: programs of an earlier
+ * agent; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
+ * window.c: mapped arrays.
  */
 #ifndef TOWPATH_DATAPATH_INTERNAL_H
 #define TOWPATH_DATAPATH_INTERNAL_H
@@ -64,6 +65,7 @@ struct class_range {
 };
 
 struct towpath_bpf;
+struct bpf_program;
 
 struct datapath {
 	struct towpath_bpf *skel;
@@ -90,6 +92,12 @@ struct datapath {
 		int (*fn)(void *arg, const struct tw_event *ev);
 		void *arg;
 	} sink;
+	uint64_t fingerprint; /* of what is loaded */
+	struct adopted_program {
+		const struct bpf_program *prog;
+		int fd;
+	} *adopted; /* programs that an earlier agent loaded; none: this one's own */
+	size_t n_adopted;
 	int nomasq_fd;
 	struct prefix6 *nomasq_staged;
 };
@@ -98,6 +106,18 @@ int datapath_tables_open(struct datapath *dp);
 void datapath_tables_close(struct datapath *dp);
 /* Switches the links pinned by an earlier agent to this one's programs. */
 int datapath_links_adopt(struct datapath *dp);
+
+/*
+ * Takes over the pinned programs if they are what would be loaded, and work on the maps that
+ * are open: before the skeleton is loaded, after its maps are.
+ */
+bool programs_adopt(struct datapath *dp);
+void programs_close(struct datapath *dp);
+/* Of a program, loaded or taken over. */
+int program_fd(const struct datapath *dp, const struct bpf_program *prog);
+/* Before links or jumps change; and when they are in place. */
+void programs_forget(const struct datapath *dp);
+int programs_pin(const struct datapath *dp);
 
 /* Raw bpf map access by name, over the skeleton. */
 int datapath_fd(const struct datapath *dp, const char *map);
