@@ -124,6 +124,14 @@ static int assign_mid(struct policy *p, const struct work *w)
 	return 0;
 }
 
+static int identity_take(struct policy *p, struct identity *id)
+{
+	if (!id->touched)
+		id->kept = true; /* by holders that this change does not come to */
+	id->refs.next++;
+	return txn_touch(p, identities, id);
+}
+
 static int assign_next(struct policy *p, const struct work *w)
 {
 	struct identity *id = is_empty(&w->next) ? &p->world : NULL;
@@ -139,10 +147,8 @@ static int assign_next(struct policy *p, const struct work *w)
 		if (err)
 			return err;
 	}
-	if (id != &p->world)
-		id->refs.next++;
 	w->holder->id[NEXT] = id;
-	return 0;
+	return id == &p->world ? 0 : identity_take(p, id);
 }
 
 int identities_assign(struct policy *p)
@@ -163,7 +169,6 @@ int identities_assign(struct policy *p)
 		struct identity *id = t->identities.v[i];
 
 		id->kept = id->refs.next;
-		id->next_key = id->key;
 	}
 	for (uint32_t i = 0; i < t->n_works && !err; i++) {
 		const struct work *w = &t->works[i];

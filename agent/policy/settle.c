@@ -365,6 +365,7 @@ static void drop_identities(struct settle *s)
 		if (id->refs.cur) {
 			if (s->keep == NEXT)
 				id->key = id->next_key;
+			id->next_key = id->key;
 			id->fresh = false;
 			id->sample = NULL;
 			table_put(&p->identities, id); /* there is room, see identity_new() */
