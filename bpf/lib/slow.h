@@ -344,6 +344,8 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
 	d->epoch_node = epoch_read(0);
+	/* An end without a slot counts as slot 0, as in stamp_of(). */
+	d->epoch_from = d->epoch_to = d->epoch_node;
 	barrier();
 	d->in = s->packet.in;
 	s->opener = s->packet.tuple;

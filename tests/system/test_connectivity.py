@@ -186,3 +186,14 @@ def test_addresses_are_the_documented_ones(places):
     }
     assert lengths[pod.ip(4)] == 32
     assert lengths[pod.ip(6)] == 128
+
+
+def test_established_packets_are_not_judged_again(node, way, family):
+    """One look-up for an established packet: no re-decision while nothing changes."""
+    src, dst = way
+    with tcp_open(src, dst, family) as link:
+        assert link.alive()
+        before = node.counter("flows_judged_again")
+        for _ in range(20):
+            assert link.alive()
+        assert node.counter("flows_judged_again") == before

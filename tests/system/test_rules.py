@@ -148,10 +148,10 @@ class TestI10Budgets:
 
     def test_I10_denied_packets_make_no_entry(self, clean, pods, family):
         clean.apply(closed_to_all("b"))
-        before = clean.counter("inserts")
+        before = clean.counter("flows_opened")
         self.flood(pods["a"], family, pods["b"].ip(family), range(10000, 14000))
         assert clean.drops("policy_ingress") > 0
-        assert clean.counter("inserts") - before < 10
+        assert clean.counter("flows_opened") - before < 10
 
     def test_I10_a_scan_is_limited_and_a_neighbour_is_not(self, clean, pods, family):
         quiet = clean.add_pod("shop", "quiet", {"app": "quiet"})
@@ -185,11 +185,11 @@ class TestI11Collection:
                     packet.ether(GATEWAY, pods["a"].netns.mac("eth0"),
                                  packet.ip(src, dst, TCP, body))
                 )  # fmt: skip
-            inserts = clean.counter("inserts")
+            opened = clean.counter("flows_opened")
             for _ in range(15):  # longer than a closed connection is kept
                 assert link.alive(), "the connection died of a reset that was not its own"
                 time.sleep(1)
-            assert clean.counter("inserts") == inserts, "the entry was lost and made again"
+            assert clean.counter("flows_opened") == inserts, "the entry was lost and made again"
 
     def test_I11_closed_connections_are_collected(self, clean, pods, family):
         name = f"tw_flow{family}"

@@ -192,3 +192,23 @@ def test_node_address_inside_the_pool_is_not_handed_out():
         node.start()
         pod = node.add_pod("default", "a")
         assert ipaddress.ip_address(pod.ip(4)) == ipaddress.ip_address("10.66.0.2")
+
+
+def test_route_to_nowhere_ends_what_used_the_way(stopped):
+    """A blackhole has no interface; it counts as a change of the routes all the same."""
+    stopped.start()
+    pod = stopped.add_pod("default", "a")
+    for family, flag in ((4, "-4"), (6, "-6")):
+        far = {4: "203.0.113.9", 6: "fd00:9::9"}[family]
+        stopped.outside.add_address(far)
+
+        def pings():
+            # One identifier: every packet is of the same flow.
+            argv = ("ping", "-e", "777", "-c1", "-W1", far)  # noqa: B023
+            return pod.netns.run(*argv, check=False).returncode == 0
+
+        assert pings()
+        stopped.netns.run("ip", flag, "route", "add", "blackhole", far)
+        wait_for(lambda: not pings())
+        stopped.netns.run("ip", flag, "route", "del", "blackhole", far)
+        wait_for(pings)
