@@ -6,9 +6,10 @@
 
 #include "agent.h"
 #include "log.h"
+#include "tick.h"
 
-/* Texts larger than this leave a heap behind that is worth giving back. */
-#define RELEASE_BYTES (256u << 10)
+/* Requests with more objects leave a heap behind that is worth giving back. */
+#define RELEASE_OBJECTS 64
 
 /* What a request comes to. Objects that are not given up to the store are freed. */
 struct request {
@@ -141,6 +142,8 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 	struct agent_cost cost;
 	int res = agent_change(a, &change, &cost, err);
 
+	if (r->objects.n + r->n_del > RELEASE_OBJECTS)
+		tick_release(a->tick);
 	if (res)
 		return res;
 	if (!dry_run) {
@@ -166,16 +169,6 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 	return *reply ? 0 : request_memory(err);
 }
 
-static void release_after(const struct agent_file *files, size_t n)
-{
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < n; i++)
-		bytes += files[i].len;
-	if (bytes > RELEASE_BYTES)
-		memory_release();
-}
-
 /* created, configured or unchanged; NULL when the database cannot be read. */
 static const char *apply_action(struct agent *a, const struct object *obj)
 {
@@ -190,8 +183,8 @@ static const char *apply_action(struct agent *a, const struct object *obj)
 	return same ? "unchanged" : "configured";
 }
 
-static int apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		 json_t **reply, struct agent_error *err)
+int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
+		json_t **reply, struct agent_error *err)
 {
 	_cleanup_request_ struct request r = {};
 	int res = request_open(&r, files, n, err);
@@ -209,15 +202,6 @@ static int apply(struct agent *a, const struct agent_file *files, size_t n, bool
 		res = request_result(&r, obj, action, err);
 	}
 	return res ? res : request_run(a, &r, dry_run, reply, err);
-}
-
-int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		json_t **reply, struct agent_error *err)
-{
-	int res = apply(a, files, n, dry_run, reply, err);
-
-	release_after(files, n);
-	return res;
 }
 
 /* ---- delete --------------------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ struct tick {
 	struct tw_collect_args last;
 	int collect_result;
 	bool collecting;
+	bool release;
 	bool closing;
 	int open_handles;
 	unsigned int seconds;
@@ -116,8 +117,16 @@ static void second_timer(uv_timer_t *timer)
 
 	datapath_heartbeat(t->a->dp);
 	collect_start(t);
+	if (t->release)
+		memory_release();
+	t->release = false;
 	if (++t->seconds % PENDING_SECONDS == 0)
 		agent_endpoint_pending(t->a);
+}
+
+void tick_release(struct tick *t)
+{
+	t->release = true;
 }
 
 int tick_new(struct tick **out, struct agent *a)

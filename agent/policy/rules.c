@@ -21,7 +21,7 @@ static struct pol *pol_get(struct policy *p, const struct object *obj)
 	struct space *space;
 
 	if (pol)
-		return txn_touch(p, pols, pol) ? NULL : pol;
+		return txn_touch(p, spaces, pol->space) || txn_touch(p, pols, pol) ? NULL : pol;
 	space = space_get(p, obj->ns);
 	if (!space || txn_touch(p, spaces, space) || vec_reserve(&space->policies, 1) ||
 	    vec_reserve(&p->txn.pols, 1))

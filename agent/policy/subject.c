@@ -63,6 +63,14 @@ struct space *space_get(struct policy *p, const char *name)
 	return s;
 }
 
+/* With its namespace: what nobody needs any more is found among what is touched. */
+static int pod_touch(struct policy *p, struct pod_entry *pod)
+{
+	int err = txn_touch(p, spaces, pod->space);
+
+	return err ? err : txn_touch(p, pods, pod);
+}
+
 static struct pod_entry *pod_get(struct policy *p, const char *ns, const char *name)
 {
 	struct hkey key = name_key(p, OBJECT_POD, ns, name);
@@ -70,9 +78,9 @@ static struct pod_entry *pod_get(struct policy *p, const char *ns, const char *n
 	struct space *space;
 
 	if (pod)
-		return txn_touch(p, pods, pod) ? NULL : pod;
+		return pod_touch(p, pod) ? NULL : pod;
 	space = space_get(p, ns);
-	pod = space && !txn_touch(p, spaces, space) ? calloc(1, sizeof(*pod)) : NULL;
+	pod = space ? calloc(1, sizeof(*pod)) : NULL;
 	if (!pod)
 		return NULL;
 	pod->key = key;
@@ -85,7 +93,7 @@ static struct pod_entry *pod_get(struct policy *p, const char *ns, const char *n
 		return NULL;
 	}
 	space->users++;
-	return txn_touch(p, pods, pod) ? NULL : pod;
+	return pod_touch(p, pod) ? NULL : pod;
 }
 
 int subject_touch(struct policy *p, struct subject *s)
@@ -227,7 +235,7 @@ static int ep_clear(struct policy *p, struct ep *ep)
 	if (!s)
 		return 0;
 	s->moved = true;
-	return subject_touch(p, s);
+	return pod_touch(p, s->pod) ? -ENOMEM : subject_touch(p, s);
 }
 
 static int ep_remove(struct policy *p, uint32_t slot)
