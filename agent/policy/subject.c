@@ -66,9 +66,9 @@ struct space *space_get(struct policy *p, const char *name)
 /* With its namespace: what nobody needs any more is found among what is touched. */
 static int pod_touch(struct policy *p, struct pod_entry *pod)
 {
-	int err = txn_touch(p, spaces, pod->space);
+	int err = txn_touch(p, pods, pod);
 
-	return err ? err : txn_touch(p, pods, pod);
+	return err ? err : txn_touch(p, spaces, pod->space);
 }
 
 static struct pod_entry *pod_get(struct policy *p, const char *ns, const char *name)
