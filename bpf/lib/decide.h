@@ -70,13 +70,10 @@ static __always_inline bool addr_is_multicast(const union tw_addr *a, __u8 famil
 }
 
 /* The opener's source: its identity depends on where it came from (I2). 0 or a drop reason. */
-__weak __noinline int end_from(struct scratch *s, struct decision *d)
+static __always_inline int end_from(struct scratch *s, struct decision *d)
 {
-	__u32 word, in;
+	__u32 word, in = d->in;
 
-	if (!s || !d)
-		return TW_REASON_INTERNAL;
-	in = d->in;
 	if (in == TW_IN_HOST) {
 		d->from.identity = TW_ID_HOST;
 		return 0;
@@ -109,12 +106,10 @@ __weak __noinline int end_from(struct scratch *s, struct decision *d)
 }
 
 /* The opener's destination. 0 or a drop reason. */
-__weak __noinline int end_to(struct scratch *s, struct decision *d)
+static __always_inline int end_to(struct scratch *s, struct decision *d)
 {
 	__u32 word;
 
-	if (!s || !d)
-		return TW_REASON_INTERNAL;
 	if (addr_is_multicast(&s->opener.daddr, s->opener.family))
 		return TW_REASON_MULTICAST;
 	word = ipcache_word(s, &s->opener.daddr, s->opener.family);
@@ -147,6 +142,13 @@ static __always_inline bool addr_is_zero(const union tw_addr *a)
 	return !(a->quad[0] | a->quad[1]);
 }
 
+static __always_inline void masq4_map(union tw_addr *out, const struct tw_uplink *uplink)
+{
+	out->quad[0] = out->quad[1] = 0;
+	if (uplink->masq4)
+		addr_map4(out, uplink->masq4);
+}
+
 /* The way from a container to `dst`: next hop, uplink, MTU. 0 or a drop reason. */
 __weak __noinline int route_find(struct __sk_buff *skb, struct decision *d,
 				 const union tw_addr *src, const union tw_addr *dst,
@@ -176,6 +178,9 @@ __weak __noinline int route_find(struct __sk_buff *skb, struct decision *d,
 	if (!uplink)
 		return TW_REASON_NO_UPLINK;
 	d->mtu = fib.tot_len >= 68 && fib.tot_len < uplink->mtu ? fib.tot_len : uplink->mtu;
+	d->masq = uplink->masq6;
+	if ((family_port & 0xff) == 4)
+		masq4_map(&d->masq, uplink);
 	d->hop_flags = TW_HALF_NEXTHOP;
 	if (fib.family == AF_INET6) {
 		d->hop_flags |= TW_HALF_NEXTHOP6;

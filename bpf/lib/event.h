@@ -25,13 +25,13 @@ static __always_inline void metric_count(__u32 reason, __u32 hook, __u32 len)
 /* May this CPU send one more drop event in this second? */
 static __always_inline bool event_drop_allowed(struct scratch *s)
 {
-	__u32 second = jiffies_now() / (tw_settings.hz ?: 1);
+	__u32 now = jiffies_now();
 
-	if (s->drop_second != second) {
+	if (now - s->drop_since >= tw_settings.hz) {
 		__u32 zero = 0;
 		struct tw_config *config = bpf_map_lookup_elem(&tw_config, &zero);
 
-		s->drop_second = second;
+		s->drop_since = now;
 		s->drop_tokens = config ? config->drop_events : 0;
 	}
 	if (!s->drop_tokens)

@@ -215,6 +215,7 @@ struct decision {
 	__u8 hop_flags; /* TW_HALF_NEXTHOP* */
 	__u8 pad;
 	union tw_addr hop;
+	union tw_addr masq; /* of the uplink, in the flow's family; all zero: none */
 };
 
 /* What both ends of a judged flow are, for events. Zero where nothing is known. */
@@ -240,13 +241,12 @@ struct scratch {
 		struct tw_flow6_key key6;
 	};
 	struct tw_ipcache6_key prefix;
-	union tw_addr masq;
 	union tw_addr nat_addr; /* of the flow being opened, for its event */
 	__be16 nat_port;
 	__u16 pad;
 	__u8 bytes[128];
 	__u32 drop_tokens; /* I13: drop events of this CPU in this second */
-	__u32 drop_second;
+	__u32 drop_since;  /* jiffies */
 };
 
 struct {

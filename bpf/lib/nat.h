@@ -11,32 +11,16 @@
 
 #define SNAT_TRIES 16
 
-/* The masquerade address of d->oif for the opener's family; NULL: leave untranslated. */
-static __always_inline const union tw_addr *masq_addr(struct scratch *s, const struct decision *d,
-						      union tw_addr *buf, int *reason)
+/* Does a flow to this destination leave with the uplink's address? */
+static __always_inline bool masq_wanted(struct scratch *s)
 {
-	__u32 oif = d->oif;
-	struct tw_uplink *uplink;
-
-	*reason = 0;
 	if (s->opener.family == 4 ? !tw_settings.masquerade4 : !tw_settings.masquerade6)
-		return NULL;
-	if (tw_settings.have_nomasq) {
-		s->prefix.prefixlen = 128;
-		__builtin_memcpy(s->prefix.addr, &s->opener.daddr, 16);
-		if (bpf_map_lookup_elem(&tw_nomasq, &s->prefix))
-			return NULL;
-	}
-	uplink = bpf_map_lookup_elem(&tw_uplinks, &oif);
-	if (!uplink || (s->opener.family == 4 ? !uplink->masq4 : addr_is_zero(&uplink->masq6))) {
-		*reason = TW_REASON_NO_MASQ;
-		return NULL;
-	}
-	if (s->opener.family == 4)
-		addr_map4(buf, uplink->masq4);
-	else
-		*buf = uplink->masq6;
-	return buf;
+		return false;
+	if (!tw_settings.have_nomasq)
+		return true;
+	s->prefix.prefixlen = 128;
+	__builtin_memcpy(s->prefix.addr, &s->opener.daddr, 16);
+	return !bpf_map_lookup_elem(&tw_nomasq, &s->prefix);
 }
 
 static __always_inline bool proto_has_ports(__u8 proto)

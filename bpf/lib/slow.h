@@ -192,27 +192,25 @@ static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s
 					struct decision *d, enum flow_mode mode)
 {
 	__u32 dir = flow_key(s, &s->opener);
-	const union tw_addr *masq = NULL;
 	__be16 keep = 0;
+	bool masq;
 	int reason;
 	long err;
 
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
-	if (d->from.slot && d->oif && !tw_settings.outside_stack) {
-		masq = masq_addr(s, d, &s->masq, &reason);
-		if (reason)
-			return reason;
-	}
+	masq = d->from.slot && d->oif && !tw_settings.outside_stack && masq_wanted(s);
 	if (masq) {
+		if (addr_is_zero(&d->masq))
+			return TW_REASON_NO_MASQ;
 		if (mode == FLOW_AGAIN) {
 			nat_keep(s, &keep);
 			/* The address it left with is no longer ours: the flow is over (I4). */
-			if (keep && (s->nat_addr.quad[0] != masq->quad[0] ||
-				     s->nat_addr.quad[1] != masq->quad[1]))
+			if (keep && (s->nat_addr.quad[0] != d->masq.quad[0] ||
+				     s->nat_addr.quad[1] != d->masq.quad[1]))
 				return TW_REASON_NO_MASQ;
 		}
-		s->nat_addr = *masq;
+		s->nat_addr = d->masq;
 		reason = snat_claim(skb, s, d, keep);
 		if (reason)
 			return reason;
@@ -316,11 +314,11 @@ static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 	uplink = bpf_map_lookup_elem(&tw_uplinks, &ifindex);
 	if (!uplink)
 		return -1;
+	s->nat_addr = uplink->masq6;
 	if (p->tuple.family == 4)
-		addr_map4(&s->masq, uplink->masq4);
-	else
-		s->masq = uplink->masq6;
-	if (s->masq.quad[0] != p->tuple.daddr.quad[0] || s->masq.quad[1] != p->tuple.daddr.quad[1])
+		masq4_map(&s->nat_addr, uplink);
+	if (s->nat_addr.quad[0] != p->tuple.daddr.quad[0] ||
+	    s->nat_addr.quad[1] != p->tuple.daddr.quad[1])
 		return -1;
 	return host_socket(skb, s, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
 }
