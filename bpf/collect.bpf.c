@@ -24,15 +24,19 @@ int tw_collect(struct tw_collect_args *args)
 	return 0;
 }
 
-/* The agent lives: as long as it says so, the slow path leaves collecting to it. */
+/*
+ * The agent lives: as long as it says so, the slow path leaves collecting to it. Tells the time
+ * that events are stamped with.
+ */
 SEC("syscall")
-int tw_heartbeat(void *ctx)
+int tw_heartbeat(struct tw_clock *clock)
 {
 	__u32 zero = 0;
 	struct tw_config *config = bpf_map_lookup_elem(&tw_config, &zero);
 
 	if (config)
 		config->heartbeat = jiffies_now();
+	clock->jiffies = bpf_jiffies64();
 	return 0;
 }
 

@@ -453,9 +453,17 @@ static int syscall_run(struct datapath *dp, struct bpf_program *prog, void *ctx,
 	return res ? -errno : 0;
 }
 
+/* Tells the programs that somebody collects, and gets their time. */
+static void clock_read(struct datapath *dp, struct tw_clock *clock)
+{
+	syscall_run(dp, dp->skel->progs.tw_heartbeat, clock, sizeof(*clock));
+}
+
 void datapath_heartbeat(struct datapath *dp)
 {
-	syscall_run(dp, dp->skel->progs.tw_heartbeat, NULL, 0);
+	struct tw_clock clock = {};
+
+	clock_read(dp, &clock);
 }
 
 int datapath_collect(struct datapath *dp, struct tw_collect_args *args)
@@ -469,22 +477,33 @@ int datapath_collect(struct datapath *dp, struct tw_collect_args *args)
 	return res;
 }
 
+/* An event is stamped with jiffies, the cheapest clock there is; here they become nanoseconds. */
 static int event_sample(void *ctx, void *data, size_t len)
 {
 	struct event_sink *sink = ctx;
+	struct tw_event ev;
 
-	return len < sizeof(struct tw_event) ? 0 : sink->fn(sink->arg, data);
+	if (len < sizeof(ev))
+		return 0;
+	memcpy(&ev, data, sizeof(ev));
+	ev.time = sink->now_ns - (sink->now.jiffies - ev.time) * sink->tick_ns;
+	return sink->fn(sink->arg, &ev);
 }
 
 int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_event *ev), void *arg)
 {
+	struct timespec now;
+
 	if (!dp->ring) {
 		dp->ring = ring_buffer__new(bpf_map__fd(dp->skel->maps.tw_events), event_sample,
 					    &dp->sink, NULL);
 		if (!dp->ring)
 			return -errno;
 	}
-	dp->sink = (struct event_sink){ fn, arg };
+	dp->sink = (struct event_sink){ fn, arg, .tick_ns = 1000000000u / dp->settings.hz };
+	clock_read(dp, &dp->sink.now);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	dp->sink.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	return ring_buffer__consume(dp->ring);
 }
 

@@ -91,6 +91,9 @@ struct datapath {
 	struct event_sink {
 		int (*fn)(void *arg, const struct tw_event *ev);
 		void *arg;
+		struct tw_clock now; /* of this poll, in jiffies and in ns */
+		uint64_t now_ns;
+		uint32_t tick_ns;
 	} sink;
 	uint64_t fingerprint; /* of what is loaded */
 	struct adopted_program {

@@ -172,7 +172,7 @@ __weak __noinline int event_close(const struct tw_tuple *t, const struct tw_flow
 		ev->nat_addr = h->addr;
 		ev->nat_port = h->port;
 	}
-	event_submit(ev, bpf_ktime_get_ns());
+	event_submit(ev);
 	return 0;
 }
 

@@ -5,6 +5,13 @@
 
 #include "icmp.h"
 
+/* RFC 4861, RFC 2710, RFC 3810: what IPv6 needs on a link, and only there. */
+static __always_inline bool icmp6_is_link(const struct packet *p)
+{
+	return p->tuple.proto == PROTO_ICMP6 &&
+	       ((p->icmp_type >= 130 && p->icmp_type <= 137) || p->icmp_type == 143);
+}
+
 static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s, __u32 reason,
 					const struct hook *hook)
 {
@@ -17,6 +24,14 @@ static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s
 	 */
 	if (hook->id == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)
 		return TC_NEXT;
+	/*
+	 * Every container's kernel does neighbour discovery and multicast listening by itself.
+	 * Nobody asks after those drops; they are counted, and do not fill the log.
+	 */
+	if (reason == TW_REASON_ICMP_TYPE && icmp6_is_link(&s->packet)) {
+		metric_count(reason, hook->id, s->packet.len);
+		return TC_DROP;
+	}
 	return packet_drop(skb, s, &none, reason);
 }
 

@@ -353,7 +353,7 @@ enum tw_event_type {
 
 /* One record of tw_events. The tuple is the opener's for NEW, CLOSE, REVOKE; else the packet's. */
 struct tw_event {
-	__u64 time; /* ns, CLOCK_BOOTTIME-independent: bpf_ktime_get_ns (CLOCK_MONOTONIC) */
+	__u64 time; /* in the ring: jiffies; from datapath_events(): ns of CLOCK_MONOTONIC */
 	__u8 type;  /* enum tw_event_type */
 	__u8 reason;
 	__u8 verdict;
@@ -423,6 +423,11 @@ struct tw_collect_args {
 	__u32 deleted;	  /* out */
 	__u32 live;	  /* out: entries left */
 	__u32 live4;	  /* out: of them IPv4 */
+};
+
+/* Context of the syscall program tw_heartbeat. */
+struct tw_clock {
+	__u64 jiffies; /* out */
 };
 
 /* Slots of tw_jumps. */
