@@ -150,7 +150,7 @@ static void print_results(const struct cli *cli, const json_t *reply, bool quiet
 			const char *action = cli_str(r, "action");
 			bool same = !strcmp(action, "unchanged");
 
-			printf("%s %s%s%s %s%s%s\n", cli_str(r, "kind"), ns, *ns ? "/" : "",
+			printf("%s %s%s%s %s%s%s%s\n", cli_str(r, "kind"), ns, *ns ? "/" : "",
 			       cli_str(r, "name"), cli_color(cli, same ? CLI_DIM : CLI_GREEN),
 			       action, cli_plain(cli));
 		}
@@ -160,7 +160,15 @@ static void print_results(const struct cli *cli, const json_t *reply, bool quiet
 	       dry_run ? " checked, nothing changed," : "", ms[0] + ms[1] + ms[2]);
 	printf(" (compile %.1f, store %.1f, kernel %.1f); kernel:", ms[0], ms[1], ms[2]);
 	json_object_foreach((json_t *)kernel, key, n) {
-		printf("%s %lld %s", comma, (long long)json_integer_value(n), key);
+		json_int_t count = json_integer_value(n);
+		size_t len = strlen(key);
+
+		if (!count)
+			continue;
+		/* The keys are plurals: peers, versions, endpoints, prefixes. */
+		if (count == 1)
+			len -= len > 3 && !strcmp(key + len - 3, "xes") ? 2 : 1;
+		printf("%s %lld %.*s", comma, (long long)count, (int)len, key);
 		comma = ",";
 	}
 	printf("%s\n", *comma ? "" : " nothing to change");

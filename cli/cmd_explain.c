@@ -29,7 +29,7 @@ static void print_direction(const struct cli *cli, const json_t *d, const char *
 		printf("not asked: %s is no endpoint of this node\n", whose);
 		return;
 	}
-	printf("%s%s%s  ", cli_color(cli, allow ? CLI_GREEN : CLI_RED), allow ? "allow" : "deny",
+	printf("%s%-5s%s  ", cli_color(cli, allow ? CLI_GREEN : CLI_RED), allow ? "allow" : "deny",
 	       cli_plain(cli));
 	if (!json_is_true(json_object_get(d, "isolated")))
 		printf("no policy selects %s for %s\n", whose, direction);

@@ -16,6 +16,7 @@
 #define SECOND 1000000000ull
 #define COUNTED 256u /* different drops that are counted at a time */
 #define ANSWERS 256u /* answers of the compiler that are kept */
+#define ENDS 256u    /* endpoints whose names are at hand */
 
 /*
  * A drop of this second. The ring has its first record; rec counts those that came after it
@@ -41,6 +42,12 @@ struct answer {
 	struct intern *text;
 };
 
+/* How an endpoint is called: made of several look-ups, and asked for with every flow. */
+struct named {
+	uint16_t slot; /* 0: free */
+	struct intern *text;
+};
+
 struct flow_log {
 	struct flow_source source;
 	struct intern_table *strings;
@@ -53,6 +60,7 @@ struct flow_log {
 	struct flow_text scratch;
 	struct counted counted[COUNTED];
 	struct answer answers[ANSWERS];
+	struct named ends[ENDS];
 };
 
 static uint64_t clock_ns(clockid_t id)
@@ -148,9 +156,11 @@ static struct intern *scratch_intern(struct flow_log *log)
 	return s;
 }
 
-/* Namespace and name of a pod, by its slot or its address. */
-static bool pod_find(struct flow_log *log, uint16_t slot, const union tw_addr *addr, char ns[256],
-		     char pod[256])
+enum found { FOUND_NOT, FOUND_BY_SLOT, FOUND_BY_ADDRESS };
+
+/* Namespace and name of a pod. */
+static enum found pod_find(struct flow_log *log, uint16_t slot, const union tw_addr *addr,
+			   char ns[256], char pod[256])
 {
 	const struct flow_source *src = &log->source;
 	const char *found_ns, *found_pod;
@@ -158,16 +168,16 @@ static bool pod_find(struct flow_log *log, uint16_t slot, const union tw_addr *a
 	if (slot && src->endpoint && src->endpoint(src->arg, slot, &found_ns, &found_pod)) {
 		snprintf(ns, 256, "%s", found_ns);
 		snprintf(pod, 256, "%s", found_pod);
-		return true;
+		return FOUND_BY_SLOT;
 	}
 	const char *name = src->policy ? policy_addr_name(src->policy, addr) : "";
 	const char *slash = strchr(name, '/');
 
 	if (!slash)
-		return false;
+		return FOUND_NOT;
 	snprintf(ns, 256, "%.*s", (int)(slash - name), name);
 	snprintf(pod, 256, "%s", slash + 1);
-	return true;
+	return FOUND_BY_ADDRESS;
 }
 
 static enum flow_what identity_what(uint32_t identity)
@@ -186,29 +196,49 @@ static enum flow_what identity_what(uint32_t identity)
 	}
 }
 
-/* Fills one end of the record: what it is and, for a pod, its shared name and labels. */
-static int record_name(struct flow_log *log, struct flow_record *rec, int i, uint16_t slot,
-		       uint32_t identity)
+static struct intern *end_text(struct flow_log *log, const char *ns, const char *pod)
 {
 	const struct flow_source *src = &log->source;
-	const struct labels *labels = NULL;
-	char ns[256], pod[256];
+	const struct labels *labels = src->labels ? src->labels(src->arg, ns, pod) : NULL;
 
-	rec->what[i] = (uint8_t)identity_what(identity);
-	if (identity == TW_ID_HOST || !pod_find(log, slot, &rec->addr[i], ns, pod))
-		return 0;
-	rec->what[i] = FLOW_WHAT_POD;
 	scratch_part(&log->scratch, ns, "\n");
 	scratch_part(&log->scratch, pod, "");
-	if (src->labels)
-		labels = src->labels(src->arg, ns, pod);
 	for (size_t n = 0; labels && n < labels->n; n++) {
 		scratch_part(&log->scratch, "", "\n");
 		scratch_part(&log->scratch, labels->v[n].key, "=");
 		scratch_part(&log->scratch, labels->v[n].value, "");
 	}
-	rec->end[i] = scratch_intern(log);
-	return rec->end[i] ? 0 : -ENOMEM;
+	return scratch_intern(log);
+}
+
+/* Fills one end of the record: what it is and, for a pod, its shared name and labels. */
+static int record_name(struct flow_log *log, struct flow_record *rec, int i, uint16_t slot,
+		       uint32_t identity)
+{
+	struct named *known = &log->ends[slot % ENDS];
+	char ns[256], pod[256];
+
+	rec->what[i] = (uint8_t)identity_what(identity);
+	if (slot && known->slot == slot) {
+		rec->what[i] = FLOW_WHAT_POD;
+		rec->end[i] = intern_ref(known->text);
+		return 0;
+	}
+
+	enum found found =
+		identity == TW_ID_HOST ? FOUND_NOT : pod_find(log, slot, &rec->addr[i], ns, pod);
+
+	if (found == FOUND_NOT)
+		return 0;
+	rec->what[i] = FLOW_WHAT_POD;
+	rec->end[i] = end_text(log, ns, pod);
+	if (!rec->end[i])
+		return -ENOMEM;
+	if (found == FOUND_BY_SLOT) {
+		intern_unref(log->strings, known->text);
+		*known = (struct named){ .slot = slot, .text = intern_ref(rec->end[i]) };
+	}
+	return 0;
 }
 
 static struct intern *answer_text(struct flow_log *log, const struct policy_answer *a)
@@ -455,6 +485,9 @@ void flow_log_policy_changed(struct flow_log *log)
 	for (size_t i = 0; i < ANSWERS; i++)
 		intern_unref(log->strings, log->answers[i].text);
 	memset(log->answers, 0, sizeof(log->answers));
+	for (size_t i = 0; i < ENDS; i++)
+		intern_unref(log->strings, log->ends[i].text);
+	memset(log->ends, 0, sizeof(log->ends));
 }
 
 void flow_log_stats_get(const struct flow_log *log, struct flow_log_stats *out)

@@ -57,7 +57,7 @@ int flow_log_event(struct flow_log *log, const struct tw_event *ev);
  */
 void flow_log_tick(struct flow_log *log);
 
-/* After every policy_commit(): answers kept from the compiler are asked for anew. */
+/* After every policy_commit(): names, labels and the compiler's answers are asked for anew. */
 void flow_log_policy_changed(struct flow_log *log);
 
 struct flow_log_stats {

@@ -103,6 +103,21 @@ static void test_answers_follow_a_change_of_policy(void **state)
 	json_decref(j);
 }
 
+static void test_names_follow_a_change(void **state)
+{
+	struct fixture *f = *state;
+	json_t *j;
+
+	take(f, event(f, WEB, DB, 5432, TW_EVENT_NEW, TW_REASON_OK));
+	f->strange_names = true; /* as if another pod had got the slot */
+	flow_log_policy_changed(f->log);
+	take(f, event(f, WEB, DB, 5432, TW_EVENT_NEW, TW_REASON_OK));
+	j = read_last(f);
+	assert_string_not_equal(at(j, "from.pod"), "web");
+	assert_null(json_object_get(json_object_get(json_object_get(j, "from"), "labels"), "app"));
+	json_decref(j);
+}
+
 static void test_what_is_no_pod(void **state)
 {
 	static const struct {
@@ -358,6 +373,7 @@ int main(void)
 		FLOW_TEST(test_egress_denial_does_not_ask_the_receiver),
 		FLOW_TEST(test_answer_that_contradicts_the_kernel_is_left_out),
 		FLOW_TEST(test_answers_follow_a_change_of_policy),
+		FLOW_TEST(test_names_follow_a_change),
 		FLOW_TEST(test_what_is_no_pod),
 		FLOW_TEST(test_spoofer_is_named_by_its_port),
 		FLOW_TEST(test_address_of_a_known_pod_has_its_name),
