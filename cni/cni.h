@@ -43,6 +43,7 @@ struct cni_pod { /* from CNI_ARGS; NULL where it says nothing */
 	char *ns;
 	char *name;
 	char *ip;
+	char *mac;
 };
 
 struct cni {

@@ -89,6 +89,8 @@ static char **args_slot(struct cni_pod *pod, const char *key)
 		return &pod->name;
 	if (!strcmp(key, "IP"))
 		return &pod->ip;
+	if (!strcmp(key, "MAC"))
+		return &pod->mac;
 	return NULL;
 }
 
@@ -244,6 +246,7 @@ void request_clear(struct cni *c)
 	free(c->pod.ns);
 	free(c->pod.name);
 	free(c->pod.ip);
+	free(c->pod.mac);
 	json_decref(c->config);
 }
 
@@ -263,7 +266,7 @@ static json_t *json_path(const json_t *json, const char *a, const char *b, const
 	return d ? json_object_get(at, d) : at;
 }
 
-/* Addresses asked for: the runtime's capability, then the args of the configuration, CNI_ARGS last. */
+/* What is asked for: the runtime's capability, then the args of the configuration, CNI_ARGS last. */
 static json_t *wished_ips(const struct cni *c)
 {
 	json_t *ips = json_path(c->config, "runtimeConfig", "ips", NULL);
@@ -285,7 +288,9 @@ static json_t *wished_mac(const struct cni *c)
 {
 	json_t *mac = json_path(c->config, "runtimeConfig", "mac", NULL);
 
-	return json_incref(mac ? mac : json_path(c->config, "args", "cni", "mac"));
+	if (!mac)
+		mac = json_path(c->config, "args", "cni", "mac");
+	return mac || !c->pod.mac ? json_incref(mac) : json_string(c->pod.mac);
 }
 
 static void set_text(json_t *body, const char *key, const char *text)

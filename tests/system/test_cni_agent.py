@@ -710,6 +710,10 @@ def test_H17_mac(node, netns):
     assert one.link()["address"] == mac
     assert pings(node.netns, one.address(4))
     one.delete()
+    one.config["runtimeConfig"] = {}
+    one.add_ok(CNI_ARGS=f"IgnoreUnknown=1;MAC={mac}")
+    assert one.link()["address"] == mac
+    one.delete()
 
 
 def test_H18_other_capabilities_are_ignored(node, netns):
