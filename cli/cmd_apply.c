@@ -152,7 +152,7 @@ static void print_results(const struct cli *cli, const json_t *reply, bool quiet
 
 			printf("%s %s%s%s %s%s%s%s\n", cli_str(r, "kind"), ns, *ns ? "/" : "",
 			       cli_str(r, "name"), cli_color(cli, same ? CLI_DIM : CLI_GREEN),
-			       action, cli_plain(cli));
+			       action, cli_plain(cli), dry_run ? " (dry run)" : "");
 		}
 	}
 	printf("%zu object%s%s in %.1f ms", json_array_size(results),

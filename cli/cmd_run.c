@@ -78,7 +78,7 @@ static int run_check(struct cli *cli, struct run *r)
 		return ret;
 	const char *state = cli_str(json_object_get(status, "node"), "state_dir");
 
-	if (*state)
+	if (*state == '/') /* else it is relative to where the agent was started */
 		r->state_dir = cli_printf("%s", state);
 	if (!json_object_size(r->labels) && !json_array_size(r->ports))
 		return CLI_OK;
