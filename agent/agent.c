@@ -9,6 +9,7 @@
 
 #include "agent.h"
 #include "api/api.h"
+#include "filters.h"
 #include "log.h"
 #include "tick.h"
 #include "uplinks.h"
@@ -257,6 +258,10 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = agent_restore_ports(a, err, err_len);
 	if (!res)
 		res = uplinks_start(a->uplinks, err, err_len);
+	if (!res && filters_new(&a->filters, a)) {
+		snprintf(err, err_len, "cannot watch the filters of interfaces");
+		res = -EIO;
+	}
 	if (!res && tick_new(&a->tick, a)) {
 		snprintf(err, err_len, "out of memory");
 		res = -ENOMEM;
@@ -283,6 +288,7 @@ static void agent_close(struct agent *a)
 {
 	api_free(a->api);
 	tick_free(a->tick);
+	filters_free(a->filters);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);
 	/* Handles close, and a worker that is under way ends. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The agent's one context and what the API calls on it. agent.c: start and stop; change.c: one
- * change at a time; objects.c: apply and delete; attach.c: endpoints; uplinks.c: the node's
- * own side; tick.c: what happens by the clock; status.c: answers; guard.c: the process's own
- * privileges, folders and locks.
+ * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
+ * restart; uplinks.c: the node's own side; filters.c: programs that others may take off;
+ * tick.c: what happens by the clock; status.c, explain.c: answers; guard.c: the process's own
+ * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
  */
@@ -46,6 +47,7 @@ agent_refuse(struct agent_error *err, enum agent_code code, const char *format, 
 int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
+struct filters; /* filters.c */
 struct tick;
 struct uplinks; /* uplinks.c */
 
@@ -61,6 +63,7 @@ struct agent {
 	struct api *api;
 	struct tick *tick;
 	struct uplinks *uplinks;
+	struct filters *filters; /* NULL: none to watch */
 	struct slots *slots;
 	uint32_t flow_cap; /* flows that one endpoint may hold */
 	uint64_t started;  /* uv_hrtime() */

@@ -313,6 +313,18 @@ uint32_t uplinks_mtu(const struct uplinks *u)
 	return uplink_mtu(u->v, u->n);
 }
 
+void uplinks_put_back(struct uplinks *u)
+{
+	for (size_t i = 0; i < u->n; i++) {
+		if (datapath_attached(u->a->dp, u->v[i].ifindex))
+			continue;
+		int res = datapath_attach_uplink(u->a->dp, u->v[i].ifindex, u->v[i].name);
+
+		log_warn("somebody has deleted the filters of %s; they are %s", u->v[i].name,
+			 res ? strerror(-res) : "put back");
+	}
+}
+
 void uplinks_pools_changed(struct uplinks *u)
 {
 	int err = words_write(u);

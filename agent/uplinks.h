@@ -29,6 +29,8 @@ uint32_t uplinks_mtu(const struct uplinks *u);
 int uplinks_has(const struct uplinks *u, uint32_t ifindex);
 /* [{name, ifindex, mtu, up, ip4, ip6}] */
 json_t *uplinks_to_json(const struct uplinks *u);
+/* Attaches programs that somebody has taken off. */
+void uplinks_put_back(struct uplinks *u);
 /* The pools of pods have changed (a network with subnets of its own): say so to the maps. */
 void uplinks_pools_changed(struct uplinks *u);
 
