@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "endpoint/endpoint.h"
 #include "endpoint/internal.h"
@@ -22,6 +23,10 @@
 
 /* A second interface's routes live in a table of its own: this and its ifindex. */
 #define TABLE_FIRST 1000u
+
+/* How often and how long: mostly once, at worst 100 ms. */
+#define LOCAL_TRIES 500
+#define LOCAL_PAUSE_NS 200000
 
 const uint8_t endpoint_gateway_mac[6] = { 0x02, 0x54, 0x57, 0x00, 0x00, 0x01 };
 
@@ -248,6 +253,24 @@ static int container_own_table(struct nl *nl, const struct container *c, uint32_
 	return 0;
 }
 
+/*
+ * Even without duplicate address detection the kernel makes an IPv6 address local in a work
+ * item of its own. Till then packets to it would be forwarded, which means dropped.
+ */
+static void container_wait_local(struct nl *nl, const union tw_addr *addr)
+{
+	const struct timespec pause = { .tv_nsec = LOCAL_PAUSE_NS };
+	struct nl_route route;
+
+	if (addr_is_zero(addr))
+		return;
+	for (int i = 0; i < LOCAL_TRIES; i++) {
+		if (!nl_route_to(nl, addr, &route) && route.type == RTN_LOCAL)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int container_configure(void *arg)
 {
 	const struct container *c = arg;
@@ -275,7 +298,11 @@ static int container_configure(void *arg)
 	container_put_routes(&b, c->ep, link.ifindex, 0);
 	c->ep->table = 0;
 	rc = nl_batch_send(&nl, &b, NULL, NULL, c->err, c->err_len);
-	return rc == -EEXIST ? container_own_table(&nl, c, link.ifindex) : rc;
+	if (rc == -EEXIST)
+		rc = container_own_table(&nl, c, link.ifindex);
+	if (!rc)
+		container_wait_local(&nl, &c->ep->addr6);
+	return rc;
 }
 
 int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_len)

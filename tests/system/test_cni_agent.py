@@ -214,6 +214,14 @@ def test_B13_both_families_usable_at_once(node, attachment, netns):
         assert pings(node.netns, attachment.address(family))
 
 
+def test_B13_the_first_packet_is_answered(node, attachment):
+    """The kernel makes an IPv6 address local a little after it has taken it."""
+    for _ in range(25):
+        attachment.add_ok()
+        assert pings(node.netns, attachment.address(6))
+        attachment.delete()
+
+
 def test_B13_where_ipv6_is_disabled_by_default(node, attachment, netns):
     for where in ("all", "default"):
         netns.sysctl(f"ipv6/conf/{where}/disable_ipv6", 1)
