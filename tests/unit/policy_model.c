@@ -203,3 +203,8 @@ bool model_allows(const struct model *self, const struct model *others, uint32_t
 	}
 	return !isolated;
 }
+
+const struct object *model_pod_at(const struct model *m, const union tw_addr *addr)
+{
+	return who_has(m, addr).object;
+}

@@ -34,4 +34,7 @@ struct model {
 bool model_allows(const struct model *self, const struct model *others, uint32_t slot,
 		  enum tw_direction dir, const union tw_addr *peer, uint8_t proto, uint16_t port);
 
+/* The Pod object of who has the address; NULL: none. */
+const struct object *model_pod_at(const struct model *m, const union tw_addr *addr);
+
 #endif

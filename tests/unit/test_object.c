@@ -478,6 +478,29 @@ static void test_bounds(void **state)
 
 /* ---- small parts ---------------------------------------------------------------------------- */
 
+static void test_names_only(void **state)
+{
+	static const char text[] =
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {'!': 7}}\nspec: 3\n"
+		"---\n"
+		"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
+		"metadata: {name: p, namespace: shop}\n";
+	static const char nameless[] = "apiVersion: v1\nkind: Pod\nmetadata: {}\n";
+	struct object_list list = {};
+	struct object_error err;
+
+	assert_int_equal(object_parse("t", text, strlen(text), &list, &err), -EINVAL);
+	assert_int_equal(object_parse_names("t", text, strlen(text), &list, &err), 0);
+	assert_int_equal(list.n, 2);
+	assert_string_equal(list.v[0]->ns, "default");
+	assert_string_equal(list.v[1]->ns, "shop");
+	assert_string_equal(list.v[1]->name, "p");
+	assert_null(list.v[1]->json);
+	object_list_clear(&list);
+	assert_int_equal(object_parse_names("t", nameless, strlen(nameless), &list, &err), -EINVAL);
+	assert_string_equal(err.field, "metadata.name");
+}
+
 static void test_selector(void **state)
 {
 	static const struct {
@@ -590,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_names_only),
 		cmocka_unit_test(test_selector),
 		cmocka_unit_test(test_prefix),
 		cmocka_unit_test(test_kinds),
