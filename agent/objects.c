@@ -38,11 +38,15 @@ static int request_memory(struct agent_error *err)
 	return agent_refuse(err, AGENT_INTERNAL, "out of memory");
 }
 
-static int request_read(struct request *r, const struct agent_file *file, struct agent_error *err)
+typedef int (*parse_fn)(const char *file, const char *text, size_t len, struct object_list *out,
+			struct object_error *err);
+
+static int request_read(struct request *r, const struct agent_file *file, parse_fn parse,
+			struct agent_error *err)
 {
 	struct object_list list = {};
 	struct agent_error e = { .code = AGENT_INVALID };
-	int res = object_parse(file->name, file->text, file->len, &list, &e.at);
+	int res = parse(file->name, file->text, file->len, &list, &e.at);
 
 	if (res == -EINVAL) {
 		*err = e;
@@ -101,11 +105,11 @@ static int request_unique(struct request *r, struct agent_error *err)
 	return 0;
 }
 
-static int request_open(struct request *r, const struct agent_file *files, size_t n,
+static int request_open(struct request *r, const struct agent_file *files, size_t n, parse_fn parse,
 			struct agent_error *err)
 {
 	for (size_t i = 0; i < n; i++) {
-		int res = request_read(r, &files[i], err);
+		int res = request_read(r, &files[i], parse, err);
 
 		if (res)
 			return res;
@@ -187,7 +191,7 @@ int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool 
 		json_t **reply, struct agent_error *err)
 {
 	_cleanup_request_ struct request r = {};
-	int res = request_open(&r, files, n, err);
+	int res = request_open(&r, files, n, object_parse, err);
 
 	for (size_t i = 0; !res && i < r.objects.n; i++) {
 		struct object *obj = r.objects.v[i];
@@ -291,7 +295,7 @@ int agent_delete(struct agent *a, const struct agent_file *files, size_t n, bool
 		 json_t **reply, struct agent_error *err)
 {
 	_cleanup_request_ struct request r = {};
-	int res = request_open(&r, files, n, err);
+	int res = request_open(&r, files, n, object_parse_names, err);
 
 	return res ? res : delete (a, &r, dry_run, reply, err);
 }

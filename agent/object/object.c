@@ -92,7 +92,8 @@ static int decode_object_ns(struct decoder *d, const struct node *node, void *ou
 	return decode_name(d, node, name_check_dns_label, &obj->ns);
 }
 
-static int decode_metadata(struct decoder *d, const struct node *node, void *out)
+/* Who it is: all that a request to delete it needs. */
+static int decode_names(struct decoder *d, const struct node *node, void *out)
 {
 	struct object *obj = out;
 	const char *ns = obj->kind == OBJECT_NAMESPACE ? "" : "default";
@@ -102,13 +103,19 @@ static int decode_metadata(struct decoder *d, const struct node *node, void *out
 		err = decode_required(d, node, "name", decode_object_name, obj);
 	if (!err)
 		err = decode_field(d, node, "namespace", decode_object_ns, obj);
-	if (!err)
-		err = decode_field(d, node, "labels", decode_labels, &obj->labels);
 	if (!err && !obj->ns) {
 		obj->ns = arena_copy(d->mem, ns, strlen(ns));
 		err = obj->ns ? 0 : -ENOMEM;
 	}
 	return err;
+}
+
+static int decode_metadata(struct decoder *d, const struct node *node, void *out)
+{
+	struct object *obj = out;
+	int err = decode_names(d, node, obj);
+
+	return err ? err : decode_field(d, node, "labels", decode_labels, &obj->labels);
 }
 
 /* The API server gives each Namespace its name as a label, whatever the input says. */
@@ -136,6 +143,7 @@ static int namespace_label(struct decoder *d, struct object *obj)
 
 struct parse {
 	struct decoder decoder;
+	bool names_only;
 	struct object_list list;
 	size_t cap;
 };
@@ -180,7 +188,10 @@ static int decode_object(struct parse *p, const struct node *doc, enum object_ki
 		return -ENOMEM;
 	box->object.kind = kind;
 	p->decoder.mem = &box->mem;
-	err = fill_object(&p->decoder, doc, &box->object);
+	if (p->names_only)
+		err = decode_required(&p->decoder, doc, "metadata", decode_names, &box->object);
+	else
+		err = fill_object(&p->decoder, doc, &box->object);
 	if (!err)
 		err = list_add(p, &box->object);
 	if (err)
@@ -265,10 +276,10 @@ static int parse_documents(struct parse *p, struct node_reader *reader)
 	}
 }
 
-int object_parse(const char *file, const char *text, size_t len, struct object_list *out,
-		 struct object_error *err)
+static int parse_text(struct parse *p, const char *file, const char *text, size_t len,
+		      struct object_list *out)
 {
-	struct parse p = { .decoder.err = err };
+	struct object_error *err = p->decoder.err;
 	struct node_reader *reader;
 	int res;
 
@@ -277,12 +288,28 @@ int object_parse(const char *file, const char *text, size_t len, struct object_l
 	res = node_reader_new(&reader, text, len, err);
 	if (res)
 		return res;
-	res = parse_documents(&p, reader);
+	res = parse_documents(p, reader);
 	node_reader_free(reader);
 	if (res) {
-		object_list_clear(&p.list);
+		object_list_clear(&p->list);
 		return res;
 	}
-	*out = p.list;
+	*out = p->list;
 	return 0;
+}
+
+int object_parse(const char *file, const char *text, size_t len, struct object_list *out,
+		 struct object_error *err)
+{
+	struct parse p = { .decoder.err = err };
+
+	return parse_text(&p, file, text, len, out);
+}
+
+int object_parse_names(const char *file, const char *text, size_t len, struct object_list *out,
+		       struct object_error *err)
+{
+	struct parse p = { .decoder.err = err, .names_only = true };
+
+	return parse_text(&p, file, text, len, out);
 }

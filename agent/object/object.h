@@ -128,6 +128,12 @@ struct object_list {
  */
 int object_parse(const char *file, const char *text, size_t len, struct object_list *out,
 		 struct object_error *err);
+/*
+ * The same for a request that only names objects: kind, namespace and name are read, and the
+ * rest of each object may be anything. json is NULL, labels and what follows are empty.
+ */
+int object_parse_names(const char *file, const char *text, size_t len, struct object_list *out,
+		       struct object_error *err);
 void object_free(struct object *obj);
 void object_list_clear(struct object_list *list);
 
