@@ -279,7 +279,7 @@ static __always_inline void flow_build(struct scratch *s, const struct decision 
 		if (d->to.identity == TW_ID_HOST) {
 			fwd->kind = TW_KIND_STACK;
 			rev->kind = TW_KIND_PASS;
-			rev->in = TW_IN_HOST;
+			rev->in = d->reply_in;
 		} else if (tw_settings.outside_stack) {
 			fwd->kind = TW_KIND_STACK;
 			rev->kind = TW_KIND_PASS;

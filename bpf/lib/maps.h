@@ -208,7 +208,8 @@ struct decision {
 	__u32 epoch_node; /* read before anything else */
 	__u32 epoch_from;
 	__u32 epoch_to;
-	__u32 in; /* where the opener entered */
+	__u32 in;	/* where the opener entered */
+	__u32 reply_in; /* where the host's stack has its answers from */
 	/* the way out, when an end is outside */
 	__u32 oif;
 	__u16 mtu;

@@ -36,6 +36,17 @@ static __always_inline bool uplink_both(__u32 a, __u32 b)
 	return bpf_map_lookup_elem(&tw_uplinks, &a) && bpf_map_lookup_elem(&tw_uplinks, &b);
 }
 
+/*
+ * What a container sent to the node's address may be answered from behind somebody else's
+ * translation: the host's stack forwards the answer instead of making it (I8). Nobody but the
+ * stack can send with the node's address: ports and uplinks drop that as spoofed.
+ */
+static __always_inline bool stack_answers(const struct tw_half *h, const struct packet *p)
+{
+	return h->kind == TW_KIND_PASS && !(h->flags & TW_HALF_OPENER) && h->in == TW_IN_HOST &&
+	       p->in & TW_IN_STACK;
+}
+
 /* Sets s->opener from the entry that the packet met. 0 or a drop reason. */
 static __always_inline int opener_find(struct scratch *s, const struct tw_half *h,
 				       const struct tw_half *other, struct decision *d,
@@ -55,6 +66,8 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 		 */
 		if (h->stamp != stamp && uplink_both(h->in, p->in))
 			*mode = FLOW_AGAIN;
+		else if (stack_answers(h, p))
+			d->reply_in = p->in;
 		else if (h->stamp == stamp || !packet_opens(p) || h->flags & TW_HALF_REPLY_ENTRY)
 			return TW_REASON_WRONG_INGRESS;
 		else
