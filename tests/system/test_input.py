@@ -55,7 +55,6 @@ BAD = {
                         "spec.podSelector.matchLabels"),
     "unknown policy type": ("  podSelector: {}", "  podSelector: {}\n  policyTypes: [Both]", 8,
                             "spec.policyTypes[0]"),
-    "no podSelector": ("  podSelector: {}", "", None, "spec"),
     "unknown kind": ("kind: NetworkPolicy", "kind: NetworkPolice", 2, "kind"),
     "no name": ("  name: p", "  labels: {}", None, "metadata"),
     "bad name": ("  name: p", "  name: P_1", 4, "metadata.name"),

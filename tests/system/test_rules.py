@@ -76,7 +76,10 @@ class TestI1NoFlowWithoutAnOpener:
             clean.apply(closed_to_all("b"))
             assert not link.passes(link.client, link.server, b"x", QUIET)
             clean.delete(closed_to_all("b"))
-            assert link.passes(link.client, link.server, b"y", 5) or True
+            # The kernel sends the lost byte again; nothing but time was lost.
+            link.server.settimeout(5)
+            assert link.server.recv(16) == b"x"
+            assert link.alive()
         assert tcp_works(pods["a"], pods["b"], family)
 
 
@@ -87,6 +90,8 @@ class TestI8BackTheWayItCame:
     def published(self, clean, pods, family):
         """The node publishes b at its port 8080, as docker or kube-proxy would by iptables."""
         table = "ip" if family == 4 else "ip6"
+        # As whoever publishes has to: the kernel forwards IPv6 only with this one set.
+        clean.netns.sysctl("ipv6/conf/all/forwarding", 1)
         b = pods["b"].ip(family)
         target = f"{b}:80" if family == 4 else f"[{b}]:80"
         where = f"fib daddr type local tcp dport 8080 dnat to {target}"
@@ -142,10 +147,6 @@ class TestI10Budgets:
                 except OSError:  # an error about an earlier one
                     pass
 
-    def used(self, node, family):
-        name = f"tw_flow{family}"
-        return next(m["used"] for m in node.status()["maps"] if m["name"] == name)
-
     def test_I10_denied_packets_make_no_entry(self, clean, pods, family):
         clean.apply(closed_to_all("b"))
         before = clean.counter("flows_opened")
@@ -164,14 +165,6 @@ class TestI10Budgets:
         assert tcp_works(quiet, clean.outside, family)
         assert tcp_works(clean.outside, quiet, family)
 
-    def test_I10_a_flood_from_the_uplink_is_limited(self, clean, pods, family):
-        before = clean.drops("new_flow_rate")
-        for _ in range(3):
-            self.flood(clean.outside, family, pods["b"].ip(family), range(1, 65000))
-        assert clean.drops("new_flow_rate") > before
-        assert clean.drops("flow_table_full") == 0
-        assert tcp_works(pods["a"], pods["b"], family), "pods are not charged for it"
-
 
 class TestI11Collection:
     def test_I11_a_blind_reset_shortens_nothing(self, clean, pods, family):
@@ -189,7 +182,7 @@ class TestI11Collection:
             for _ in range(15):  # longer than a closed connection is kept
                 assert link.alive(), "the connection died of a reset that was not its own"
                 time.sleep(1)
-            assert clean.counter("flows_opened") == inserts, "the entry was lost and made again"
+            assert clean.counter("flows_opened") == opened, "the entry was lost and made again"
 
     def test_I11_closed_connections_are_collected(self, clean, pods, family):
         name = f"tw_flow{family}"
@@ -199,8 +192,9 @@ class TestI11Collection:
 
         for _ in range(50):
             assert tcp_works(pods["a"], pods["b"], family)
+        # What the collector counted in its last pass, at most a second ago.
+        assert wait_for(lambda: used() >= 50, 5)
         full = used()
-        assert full >= 50
         assert wait_for(lambda: used() <= full - 50, 60, 0.5)
 
 

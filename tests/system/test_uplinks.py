@@ -3,6 +3,7 @@
 
 import packet
 import pytest
+from netns import run
 from node import FAMILIES, Node, policy_object
 from packet import TCP, Wire
 from traffic import (
@@ -186,8 +187,16 @@ def test_clsact_survives_the_agent(clsact, family):
 
 def test_clsact_filter_that_was_removed_is_put_back(clsact, family):
     """Filters are anybody's to delete; the agent watches its own."""
-    clsact.netns.run("tc", "qdisc", "del", "dev", clsact.pod.port, "clsact")
-    assert wait_for(lambda: tcp_works(clsact.pod, clsact.outside, family, seconds=0.3), 5 * SOON)
+    clsact.apply(policy_object("shop", "closed", ingress=[]))
+    try:
+        for interface in (clsact.pod.port, "up0"):
+            clsact.netns.run("tc", "qdisc", "del", "dev", interface, "clsact")
+            show = clsact.netns.argv("tc", "filter", "show", "dev", interface, "ingress")
+            assert wait_for(lambda: "bpf" in run(*show).stdout, 5 * SOON), interface
+        assert not tcp_works(clsact.outside, clsact.pod, family, seconds=QUIET)
+    finally:
+        clsact.delete(policy_object("shop", "closed"))
+    assert udp_ask(clsact.pod, clsact.outside, family)[0] == clsact.outside.node_ip[family]
 
 
 def test_tcx_is_the_default():
