@@ -156,23 +156,87 @@ int defer_delete(struct defer *d, const struct policy_plan *plan)
 	return 0;
 }
 
+/* Sorted numbers. */
+struct numbers {
+	uint32_t *v;
+	size_t n;
+};
+
+static bool numbers_have(const struct numbers *n, uint32_t id)
+{
+	return n->n && bsearch(&id, n->v, n->n, sizeof(id), number_order);
+}
+
+static bool sets_in_way(const struct numbers *sets, const struct plan_version *version)
+{
+	for (int d = 0; d < 2; d++)
+		for (uint32_t i = 0; i < version->n_classes[d]; i++)
+			if (numbers_have(sets, version->classes[d][i].set))
+				return true;
+	return false;
+}
+
+static bool endpoints_in_way(const struct numbers *ids, const struct plan_endpoint *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (numbers_have(ids, v[i].identity) || numbers_have(ids, v[i].identity6))
+			return true;
+	return false;
+}
+
+static bool prefixes_in_way(const struct numbers *ids, const struct plan_prefix *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((v[i].word & TW_WORD_KIND) == TW_WORD_IDENTITY && numbers_have(ids, v[i].word))
+			return true;
+	return false;
+}
+
+static bool plan_in_way(const struct numbers *versions, const struct numbers *sets,
+			const struct numbers *ids, const struct policy_plan *plan)
+{
+	for (size_t i = 0; i < plan->n_versions_add; i++)
+		if (numbers_have(versions, plan->versions_add[i].version) ||
+		    sets_in_way(sets, &plan->versions_add[i]))
+			return true;
+	for (size_t i = 0; i < plan->n_peers_add; i++)
+		if (numbers_have(sets, plan->peers_add[i].key.set) ||
+		    numbers_have(ids, plan->peers_add[i].key.identity))
+			return true;
+	return endpoints_in_way(ids, plan->refine_endpoints, plan->n_refine_endpoints) ||
+	       endpoints_in_way(ids, plan->endpoints, plan->n_endpoints) ||
+	       prefixes_in_way(ids, plan->refine_prefixes, plan->n_refine_prefixes) ||
+	       prefixes_in_way(ids, plan->prefixes_set, plan->n_prefixes_set);
+}
+
+/*
+ * The compiler gives a number out again as soon as it is free. A set or an identity that is
+ * used again while pairs with it are waiting would let the old peers in, so it is enough that
+ * the plan names one. (Some that it names have not changed hands; the wait is for nothing then.)
+ */
 static bool batch_in_way(struct batch *b, const struct policy_plan *plan)
 {
-	if (b->n_versions && plan->n_versions_add) {
-		qsort(b->versions, b->n_versions, sizeof(*b->versions), number_order);
-		for (size_t i = 0; i < plan->n_versions_add; i++)
-			if (bsearch(&plan->versions_add[i].version, b->versions, b->n_versions,
-				    sizeof(*b->versions), number_order))
-				return true;
+	struct numbers versions = { b->versions, b->n_versions };
+	struct numbers sets = { .n = b->n_peers }, ids = { .n = b->n_peers };
+	bool in_way = true;
+
+	if (!b->n_versions && !b->n_peers)
+		return false;
+	sets.v = calloc(b->n_peers + 1, sizeof(*sets.v));
+	ids.v = calloc(b->n_peers + 1, sizeof(*ids.v));
+	if (sets.v && ids.v) {
+		for (size_t i = 0; i < b->n_peers; i++) {
+			sets.v[i] = b->peers[i].set;
+			ids.v[i] = b->peers[i].identity;
+		}
+		qsort(sets.v, sets.n, sizeof(*sets.v), number_order);
+		qsort(ids.v, ids.n, sizeof(*ids.v), number_order);
+		qsort(versions.v, versions.n, sizeof(*versions.v), number_order);
+		in_way = plan_in_way(&versions, &sets, &ids, plan);
 	}
-	if (b->n_peers && plan->n_peers_add) {
-		qsort(b->peers, b->n_peers, sizeof(*b->peers), peer_order);
-		for (size_t i = 0; i < plan->n_peers_add; i++)
-			if (bsearch(&plan->peers_add[i].key, b->peers, b->n_peers,
-				    sizeof(*b->peers), peer_order))
-				return true;
-	}
-	return false;
+	free(sets.v);
+	free(ids.v);
+	return in_way;
 }
 
 void defer_make_way(struct defer *d, const struct policy_plan *plan)
