@@ -4,18 +4,7 @@
  * sends, egress is what the host's stack sends to it. Containers of this node reach each other
  * without passing the egress hook.
  */
-#include "lib/odd.h"
-
-static const struct hook hook_container = {
-	TW_HOOK_FROM_CONTAINER,
-	TW_JUMP_CONTAINER_NEW,
-	TW_JUMP_CONTAINER_ODD,
-};
-static const struct hook hook_host = {
-	TW_HOOK_TO_CONTAINER,
-	TW_JUMP_HOST_NEW,
-	TW_JUMP_HOST_ODD,
-};
+#include "lib/fast.h"
 
 /* Where a packet of the egress hook came from: the node itself has no receiving interface. */
 static __always_inline __u32 stack_in(const struct __sk_buff *skb)
@@ -30,43 +19,13 @@ int tw_from_container(struct __sk_buff *skb)
 		metric_count(TW_REASON_VLAN, TW_HOOK_FROM_CONTAINER, skb->len);
 		return TC_DROP;
 	}
-	return fast_path(skb, skb->ifindex, &hook_container);
+	return fast_path(skb, skb->ifindex, TW_HOOK_FROM_CONTAINER);
 }
 
 SEC("tc")
 int tw_to_container(struct __sk_buff *skb)
 {
-	return fast_path(skb, stack_in(skb), &hook_host);
-}
-
-SEC("tc")
-int tw_container_new(struct __sk_buff *skb)
-{
-	return slow_new(skb, &hook_container);
-}
-
-SEC("tc")
-int tw_container_odd(struct __sk_buff *skb)
-{
-	return slow_odd(skb, skb->ifindex, &hook_container);
-}
-
-SEC("tc")
-int tw_host_new(struct __sk_buff *skb)
-{
-	return slow_new(skb, &hook_host);
-}
-
-SEC("tc")
-int tw_host_odd(struct __sk_buff *skb)
-{
-	return slow_odd(skb, stack_in(skb), &hook_host);
-}
-
-SEC("tc")
-int tw_icmp_error(struct __sk_buff *skb)
-{
-	return icmp_answer(skb);
+	return fast_path(skb, stack_in(skb), TW_HOOK_TO_CONTAINER);
 }
 
 char _license[] SEC("license") __weak = "Dual BSD/GPL";

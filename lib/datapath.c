@@ -202,12 +202,8 @@ static int jumps_fill(struct datapath *dp)
 		uint32_t slot;
 		struct bpf_program *prog;
 	} jumps[] = {
-		{ TW_JUMP_CONTAINER_NEW, dp->skel->progs.tw_container_new },
-		{ TW_JUMP_CONTAINER_ODD, dp->skel->progs.tw_container_odd },
-		{ TW_JUMP_HOST_NEW, dp->skel->progs.tw_host_new },
-		{ TW_JUMP_HOST_ODD, dp->skel->progs.tw_host_odd },
-		{ TW_JUMP_UPLINK_NEW, dp->skel->progs.tw_uplink_new },
-		{ TW_JUMP_UPLINK_ODD, dp->skel->progs.tw_uplink_odd },
+		{ TW_JUMP_NEW, dp->skel->progs.tw_new },
+		{ TW_JUMP_ODD, dp->skel->progs.tw_odd },
 		{ TW_JUMP_ICMP_ERROR, dp->skel->progs.tw_icmp_error },
 	};
 	int map = bpf_map__fd(dp->skel->maps.tw_jumps);

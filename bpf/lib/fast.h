@@ -10,13 +10,6 @@
 #include "forward.h"
 #include "packet.h"
 
-/* Programs to go on with, by hook. */
-struct hook {
-	enum tw_hook id;
-	enum tw_jump new;
-	enum tw_jump odd;
-};
-
 /* A tail call that returns means that the slot is empty: fail closed. */
 static __always_inline int packet_jump(struct __sk_buff *skb, __u32 jump, __u32 hook)
 {
@@ -121,7 +114,7 @@ static __always_inline void packet_save(struct scratch *s, const struct packet *
 
 /* Everything but the looked-up flow's checks: those are the same for both families. */
 static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, __u32 dir,
-				     const struct packet *p, const struct hook *hook)
+				     const struct packet *p, __u32 hook)
 {
 	struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
 
@@ -135,14 +128,26 @@ static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, _
 
 		if (!s)
 			return TC_DROP;
-		packet_save(s, p, hook->id, 0);
+		packet_save(s, p, hook, 0);
 		half_count(h, p->len, p->tcp);
 		return packet_drop(skb, s, &none, TW_REASON_REVOKED);
 	}
 	return half_forward(skb, h, other, p);
 }
 
-static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const struct hook *hook)
+/* What the fast path cannot even parse. */
+static __always_inline int packet_odd(struct __sk_buff *skb, __u32 in, __u32 hook)
+{
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return TC_DROP;
+	s->packet.in = in;
+	s->packet.hook = hook;
+	return packet_jump(skb, TW_JUMP_ODD, hook);
+}
+
+static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const enum tw_hook hook)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
@@ -155,7 +160,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 
 	p.len = skb->len - ETH_HLEN;
 	if ((void *)(eth + 1) > end)
-		return packet_jump(skb, hook->odd, hook->id);
+		return packet_odd(skb, in, hook);
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = data + ETH_HLEN;
 		struct tw_flow4_key key;
@@ -164,16 +169,16 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 		/* Version 4, five words, unfragmented, whole: else it is odd. */
 		if ((void *)(ports + 4) > end || *(__u8 *)ip != 0x45 ||
 		    (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
-			return packet_jump(skb, hook->odd, hook->id);
+			return packet_odd(skb, in, hook);
 		p.tuple.family = 4;
 		p.tuple.proto = ip->protocol;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
 		if (p.tuple.proto == PROTO_TCP) {
 			if ((void *)ports + 14 > end)
-				return packet_jump(skb, hook->odd, hook->id);
+				return packet_odd(skb, in, hook);
 			p.tcp = ((__u8 *)ports)[13];
 		} else if (p.tuple.proto != PROTO_UDP && p.tuple.proto != PROTO_SCTP) {
-			return packet_jump(skb, hook->odd, hook->id);
+			return packet_odd(skb, in, hook);
 		}
 		p.tuple.sport = ports[0];
 		p.tuple.dport = ports[1];
@@ -185,16 +190,16 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 
 		ports = (void *)(ip + 1);
 		if ((void *)(ports + 4) > end || ip->version != 6)
-			return packet_jump(skb, hook->odd, hook->id);
+			return packet_odd(skb, in, hook);
 		p.tuple.family = 6;
 		p.tuple.proto = ip->nexthdr;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
 		if (p.tuple.proto == PROTO_TCP) {
 			if ((void *)ports + 14 > end)
-				return packet_jump(skb, hook->odd, hook->id);
+				return packet_odd(skb, in, hook);
 			p.tcp = ((__u8 *)ports)[13];
 		} else if (p.tuple.proto != PROTO_UDP && p.tuple.proto != PROTO_SCTP) {
-			return packet_jump(skb, hook->odd, hook->id);
+			return packet_odd(skb, in, hook);
 		}
 		p.tuple.sport = ports[0];
 		p.tuple.dport = ports[1];
@@ -202,7 +207,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 				ports[0], ports[1], p.tuple.proto);
 		f = bpf_map_lookup_elem(&tw_flow6, &key);
 	} else {
-		return packet_jump(skb, hook->odd, hook->id);
+		return packet_odd(skb, in, hook);
 	}
 	if (likely(f != NULL)) {
 		ret = fast_flow(skb, f, dir, &p, hook);
@@ -210,7 +215,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 			return ret;
 		/* Too big or TTL: the odd program parses again and answers. */
 		if (ret != NOT_CURRENT)
-			return packet_jump(skb, hook->odd, hook->id);
+			return packet_odd(skb, in, hook);
 	}
 	s = scratch_get();
 	if (!s)
@@ -218,7 +223,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 	/* The pointers into the packet are still good: nothing was changed. */
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
-	packet_save(s, &p, hook->id, f ? 0 : PACKET_NO_ENTRY);
+	packet_save(s, &p, hook, f ? 0 : PACKET_NO_ENTRY);
 	if (p.tuple.family == 4) {
 		struct iphdr *ip = data + ETH_HLEN;
 
@@ -234,7 +239,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const stru
 		__builtin_memcpy(&s->packet.tuple.saddr, &ip->saddr, 16);
 		__builtin_memcpy(&s->packet.tuple.daddr, &ip->daddr, 16);
 	}
-	return packet_jump(skb, hook->new, hook->id);
+	return packet_jump(skb, TW_JUMP_NEW, hook);
 }
 
 #endif

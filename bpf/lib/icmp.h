@@ -129,8 +129,7 @@ __weak __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half
  * An error counts when a flow carries packets in its direction from where it came, and its
  * inner packet was sent by its receiver; from a container also: was sent to it (I12).
  */
-static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratch *s,
-					    const struct hook *hook)
+static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratch *s)
 {
 	const struct packet *p = &s->packet;
 	struct inner in = {};
@@ -150,7 +149,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	if (in.tuple.saddr.quad[0] != p->tuple.daddr.quad[0] ||
 	    in.tuple.saddr.quad[1] != p->tuple.daddr.quad[1])
 		goto unrelated;
-	if (hook->id == TW_HOOK_FROM_CONTAINER &&
+	if (p->hook == TW_HOOK_FROM_CONTAINER &&
 	    (in.tuple.daddr.quad[0] != p->tuple.saddr.quad[0] ||
 	     in.tuple.daddr.quad[1] != p->tuple.saddr.quad[1]))
 		goto unrelated;
@@ -161,12 +160,12 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	h = &f->half[dir & 1];
 	other = &f->half[(dir & 1) ^ 1];
 	/* Through the stack a router's error may come in elsewhere than the flow. */
-	if (hook->id != TW_HOOK_TO_CONTAINER && !half_current(h, p->in))
+	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, p->in))
 		goto unrelated;
 	if (h->kind == TW_KIND_DENY || h->kind == TW_KIND_NONE)
 		goto unrelated;
-	metric_count(TW_REASON_OK, hook->id, p->len);
-	if (hook->id == TW_HOOK_TO_CONTAINER || h->kind == TW_KIND_STACK || h->kind == TW_KIND_PASS)
+	metric_count(TW_REASON_OK, p->hook, p->len);
+	if (p->hook == TW_HOOK_TO_CONTAINER || h->kind == TW_KIND_STACK || h->kind == TW_KIND_PASS)
 		return TC_NEXT;
 	if (h->flags & TW_HALF_TTL) {
 		struct rewrite r = { .ttl = true, .family = p->tuple.family };
@@ -185,7 +184,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	return redirect_local(skb, h->out, h->dmac);
 unrelated:
 	/* On an uplink it may be about the host's own packets. */
-	if (hook->id == TW_HOOK_FROM_UPLINK) {
+	if (p->hook == TW_HOOK_FROM_UPLINK) {
 		word = ipcache_word(s, &p->tuple.daddr, p->tuple.family);
 		if (!word_is_endpoint(word))
 			return TC_NEXT;

@@ -12,8 +12,7 @@ static __always_inline bool icmp6_is_link(const struct packet *p)
 	       ((p->icmp_type >= 130 && p->icmp_type <= 137) || p->icmp_type == 143);
 }
 
-static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s, __u32 reason,
-					const struct hook *hook)
+static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s, __u32 reason)
 {
 	struct ends none = {};
 
@@ -22,20 +21,20 @@ static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s
 	 * fragments); should it forward such a packet to a container, the port's other hook
 	 * drops it. What the host itself sends is its own.
 	 */
-	if (hook->id == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)
+	if (s->packet.hook == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)
 		return TC_NEXT;
 	/*
 	 * Every container's kernel does neighbour discovery and multicast listening by itself.
 	 * Nobody asks after those drops; they are counted, and do not fill the log.
 	 */
 	if (reason == TW_REASON_ICMP_TYPE && icmp6_is_link(&s->packet)) {
-		metric_count(reason, hook->id, s->packet.len);
+		metric_count(reason, s->packet.hook, s->packet.len);
 		return TC_DROP;
 	}
 	return packet_drop(skb, s, &none, reason);
 }
 
-static __always_inline int slow_odd(struct __sk_buff *skb, __u32 in, const struct hook *hook)
+static __always_inline int slow_odd(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	struct ends none = {};
@@ -45,29 +44,27 @@ static __always_inline int slow_odd(struct __sk_buff *skb, __u32 in, const struc
 
 	if (!s)
 		return TC_DROP;
-	s->packet.in = in;
-	s->packet.hook = hook->id;
 	s->packet.len = skb->len;
 	__builtin_memset(&s->packet.tuple, 0, sizeof(s->packet.tuple));
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
-		return odd_unparsed(skb, s, TW_REASON_NOT_IP, hook);
+		return odd_unparsed(skb, s, TW_REASON_NOT_IP);
 	/* So that headers can be read and written in place; data beyond is of no interest. */
 	bpf_skb_pull_data(skb, skb->len < 128 ? skb->len : 128);
 	reason = packet_parse(skb, &s->packet);
 	if (reason)
-		return odd_unparsed(skb, s, reason, hook);
+		return odd_unparsed(skb, s, reason);
 	if (s->packet.flags & PACKET_ICMP_ERROR)
-		return icmp_error_carry(skb, s, hook);
+		return icmp_error_carry(skb, s);
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (f) {
 		struct tw_half *h = &f->half[dir & 1];
 
-		if (half_current(h, in) && !tcp_reopens(f, s->packet.tcp))
-			return flow_carry(skb, s, f, dir, &none);
+		if (half_current(h, s->packet.in) && !tcp_reopens(f, s->packet.tcp))
+			return flow_finish(skb, s, f, dir, &none);
 	} else {
 		s->packet.flags |= PACKET_NO_ENTRY;
 	}
-	return packet_jump(skb, hook->new, hook->id);
+	return packet_jump(skb, TW_JUMP_NEW, s->packet.hook);
 }
 
 #endif

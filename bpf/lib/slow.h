@@ -141,13 +141,17 @@ __weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 }
 
 /* Who is talking to whom, and may they? Fills d. 0 or a drop reason. */
-static __always_inline int flow_judge(struct __sk_buff *skb, struct scratch *s, struct decision *d,
-				      enum flow_mode mode)
+__weak __noinline int flow_judge(struct __sk_buff *skb, struct scratch *s, enum flow_mode mode)
 {
-	const struct packet *p = &s->packet;
 	const union tw_addr *inside, *outside;
+	const struct packet *p;
+	struct decision *d;
 	int reason;
 
+	if (!s)
+		return TW_REASON_INTERNAL;
+	p = &s->packet;
+	d = &s->decision;
 	reason = end_from(s, d);
 	if (reason)
 		return reason;
@@ -200,16 +204,23 @@ static __always_inline void nat_keep(struct scratch *s, __be16 *keep)
 /* Another CPU opened the flow first: its decision stands. */
 #define LOST_RACE (-1)
 
-/* Makes or renews the entries for an allowed flow. 0, LOST_RACE, or a drop reason. */
-static __always_inline int flow_install(struct __sk_buff *skb, struct scratch *s,
-					struct decision *d, enum flow_mode mode)
+/*
+ * Makes or renews the entries for an allowed flow. 0, LOST_RACE, or a drop reason. Global, as is
+ * flow_judge(): walked once each, the verifier needs a third of the time to load the program.
+ */
+__weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enum flow_mode mode)
 {
-	__u32 dir = flow_key(s, &s->opener);
+	struct decision *d;
 	__be16 keep = 0;
+	__u32 dir;
 	bool masq;
 	int reason;
 	long err;
 
+	if (!s)
+		return TW_REASON_INTERNAL;
+	d = &s->decision;
+	dir = flow_key(s, &s->opener);
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
 	masq = d->from.slot && d->oif && !tw_settings.outside_stack && masq_wanted(s);
@@ -253,12 +264,12 @@ static __always_inline int flow_open(struct __sk_buff *skb, struct scratch *s, s
 	int reason;
 
 	if (mode == FLOW_AGAIN || d->in == TW_IN_HOST) {
-		reason = flow_install(skb, s, d, mode);
+		reason = flow_install(skb, s, mode);
 	} else {
 		reason = budget_take(slot);
 		if (reason)
 			return reason;
-		reason = flow_install(skb, s, d, mode);
+		reason = flow_install(skb, s, mode);
 		if (reason)
 			budget_return(slot);
 	}
@@ -277,29 +288,41 @@ static __always_inline void ends_fill(struct ends *e, const struct decision *d)
 	e->slot_to = d->to.slot;
 }
 
-/* Acts on the packet by an entry that is there now; a failure is a named drop. */
-static __always_inline int flow_carry(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
-				      __u32 dir, const struct ends *e)
+/* Acts on the packet by an entry that is there now. TC_* or NOT_DONE(reason). */
+__weak __noinline int flow_carry(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
+				 __u32 dir)
 {
-	struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
+	struct tw_half *h, *other;
 	int ret;
 
+	if (!s || !f)
+		return NOT_DONE(TW_REASON_INTERNAL);
+	h = &f->half[dir & 1];
+	other = &f->half[(dir & 1) ^ 1];
 	if (h->kind == TW_KIND_DENY)
-		return packet_drop(skb, s, e, TW_REASON_REVOKED);
+		return NOT_DONE(TW_REASON_REVOKED);
 	if (h->kind == TW_KIND_NONE)
-		return packet_drop(skb, s, e, TW_REASON_NO_FLOW);
+		return NOT_DONE(TW_REASON_NO_FLOW);
 	if (h->in != s->packet.in)
-		return packet_drop(skb, s, e, TW_REASON_WRONG_INGRESS);
+		return NOT_DONE(TW_REASON_WRONG_INGRESS);
 	ret = half_forward(skb, h, other, &s->packet);
+	s->packet.mtu = ret == NOT_DONE(TW_REASON_TOO_BIG) ? h->mtu : 0;
+	return ret;
+}
+
+/* The same to the end: what was not carried is dropped, and its sender told where it should. */
+static __always_inline int flow_finish(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
+				       __u32 dir, const struct ends *e)
+{
+	int ret = flow_carry(skb, s, f, dir);
+
 	if (ret < NOT_DONE(0))
 		return ret;
 	ret -= NOT_DONE(0);
-	if (ret == TW_REASON_TOO_BIG || ret == TW_REASON_TTL) {
-		s->packet.mtu = ret == TW_REASON_TOO_BIG ? h->mtu : 0;
-		packet_drop(skb, s, e, ret);
+	packet_drop(skb, s, e, ret);
+	if (ret == TW_REASON_TOO_BIG || ret == TW_REASON_TTL)
 		return packet_jump(skb, TW_JUMP_ICMP_ERROR, s->packet.hook);
-	}
-	return packet_drop(skb, s, e, ret);
+	return TC_DROP;
 }
 
 /*
@@ -336,7 +359,7 @@ static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 	return host_socket(skb, s, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
 }
 
-static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *hook)
+static __always_inline int slow_new(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
 	enum flow_mode mode = FLOW_FRESH;
@@ -371,14 +394,14 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 		if (reason)
 			return packet_drop(skb, s, ends, reason);
 		charged_before = flow_charged(f);
-	} else if (hook->id == TW_HOOK_FROM_UPLINK) {
+	} else if (s->packet.hook == TW_HOOK_FROM_UPLINK) {
 		reason = uplink_sort(skb, s);
 		if (reason < 0)
 			return TC_NEXT;
 		if (reason)
 			return packet_drop(skb, s, ends, reason);
 	}
-	reason = flow_judge(skb, s, d, mode);
+	reason = flow_judge(skb, s, mode);
 	ends_fill(ends, d);
 	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
 	if (reason == TW_REASON_MULTICAST && d->in == TW_IN_HOST)
@@ -395,18 +418,18 @@ static __always_inline int slow_new(struct __sk_buff *skb, const struct hook *ho
 			event_packet(s, ends, TW_EVENT_REVOKE, reason, skb->ifindex);
 		return packet_drop(skb, s, ends, TW_REASON_REVOKED);
 	}
-	metric_count(TW_REASON_OK, hook->id, s->packet.len);
+	metric_count(TW_REASON_OK, s->packet.hook, s->packet.len);
 	if (mode == FLOW_AGAIN)
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 	else if (!reason)
 		event_packet(s, ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
 	/* A flow just made is carried by the copy at hand: one look-up less. */
 	if (mode == FLOW_FRESH && !reason)
-		return flow_carry(skb, s, &s->flow, flow_key(s, &s->packet.tuple), ends);
+		return flow_finish(skb, s, &s->flow, flow_key(s, &s->packet.tuple), ends);
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (!f)
 		return packet_drop(skb, s, ends, TW_REASON_NO_FLOW);
-	return flow_carry(skb, s, f, dir, ends);
+	return flow_finish(skb, s, f, dir, ends);
 }
 
 #endif

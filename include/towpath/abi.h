@@ -432,14 +432,10 @@ struct tw_clock {
 
 /* Slots of tw_jumps. */
 enum tw_jump {
-	TW_JUMP_CONTAINER_NEW = 0,
-	TW_JUMP_CONTAINER_ODD = 1,
-	TW_JUMP_HOST_NEW = 2,
-	TW_JUMP_HOST_ODD = 3,
-	TW_JUMP_UPLINK_NEW = 4,
-	TW_JUMP_UPLINK_ODD = 5,
-	TW_JUMP_ICMP_ERROR = 6, /* answer a packet with frag-needed or time-exceeded */
-	TW_JUMP_COUNT = 8,
+	TW_JUMP_NEW = 0,
+	TW_JUMP_ODD = 1,
+	TW_JUMP_ICMP_ERROR = 2, /* answer a packet with frag-needed or time-exceeded */
+	TW_JUMP_COUNT = 4,
 };
 
 _Static_assert(sizeof(struct tw_flow4_key) == 16, "IPv4 flow key");
