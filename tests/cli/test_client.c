@@ -98,7 +98,11 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *c, const char *u
 		return *state ? MHD_YES : MHD_NO;
 	}
 	if (*n) {
-		req->body = realloc(req->body, req->n + *n + 1);
+		char *body = realloc(req->body, req->n + *n + 1);
+
+		if (!body)
+			return MHD_NO;
+		req->body = body;
 		memcpy(req->body + req->n, data, *n);
 		req->n += *n;
 		req->body[req->n] = '\0';
