@@ -247,6 +247,8 @@ static int flows_show(struct cli *cli, const char *query)
 
 	int status = tw_client_stream(cli->client, path, flow_line, &f);
 
+	if (status == 400) /* a filter that the agent does not understand */
+		return cli_usage(cli, "%s", tw_client_error(cli->client, status, NULL));
 	if (status < 200 || status >= 300)
 		return cli_refuse("%s", tw_client_error(cli->client, status, NULL));
 	if (!f.lines && cli->output == CLI_TABLE)

@@ -4,7 +4,7 @@
 import json
 
 import pytest
-from node import namespace_object, pod_object, policy_object
+from node import Node, namespace_object, pod_object, policy_object
 
 # Strings that YAML reads as something else unless they are quoted.
 TRICKY = {"a": "true", "b": "12", "c": "1e3", "d": "no", "e": "null", "f": "1.5", "g": "", "h": "y"}
@@ -140,3 +140,24 @@ def test_status_is_one_screen(filled):
     assert len(out.splitlines()) < 45
     for word in ("towpathd", "up0", "1 endpoint", "tw_flow4", "events_lost"):
         assert word in out
+
+
+@pytest.mark.parametrize("argv", (("--verdict", "maybe"), ("--port", "70000"), ("--from", "/"),
+                                  ("--reason", "mood"), ("--type", "old")))  # fmt: skip
+def test_filters_that_are_none(filled, argv):
+    done = filled.towpath("flows", *argv, check=False)
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.splitlines()) == 1 and argv[1] in done.stderr
+
+
+def test_uninstall_leaves_nothing_in_the_kernel():
+    with Node() as node:
+        node.add_pod("shop", "web", {})
+        pins = node.run_dir / "bpf"
+        assert list(pins.iterdir())
+        argv = ["uninstall", "--state-dir", node.state_dir]
+        assert node.towpath(*argv, check=False).returncode == 1, "the agent still runs"
+        node.stop()
+        # The run folder is known from the socket.
+        node.towpath(*argv)
+        assert not pins.exists() or not list(pins.iterdir())
