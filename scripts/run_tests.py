@@ -203,7 +203,8 @@ def layer_style(tally, _full):
         ["xargs", "-0", "-n", "4", "-P", str(os.cpu_count()),
          "clang-tidy-19", "--quiet", "-p", BUILD, "--warnings-as-errors=*"],
         input="\0".join(wanted), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    print(indent(done.stdout) if done.returncode else "", end="\n" if done.returncode else "")
+    found = sorted({line for line in done.stdout.splitlines() if " error: " in line})
+    print("".join(f"    {line}\n" for line in found), end="", flush=True)
     tally.add("style/clang-tidy", "failed" if done.returncode else "passed")
 
     print("  build by clang ...", flush=True)

@@ -129,7 +129,7 @@ static void icmp_type(const struct spec *spec, int family, uint8_t *type, uint8_
 {
 	static const uint8_t types[][4] = {
 		/* IPv4 type and code, IPv6 type and code */
-		[ECHO - ECHO] = { ICMP_ECHO, 0, ICMP6_ECHO_REQUEST, 0 },
+		[0] = { ICMP_ECHO, 0, ICMP6_ECHO_REQUEST, 0 },
 		[ECHO_REPLY - ECHO] = { ICMP_ECHOREPLY, 0, ICMP6_ECHO_REPLY, 0 },
 		[UNREACHABLE - ECHO] = { ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, ICMP6_DST_UNREACH,
 					 ICMP6_DST_UNREACH_NOPORT },

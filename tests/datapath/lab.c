@@ -457,6 +457,8 @@ int lab_main(const char *group, const struct lab_options *opts, const struct lab
 
 	must(cases);
 	must(units);
+	/* One test alone: a pattern, as for cmocka_set_test_filter(). */
+	cmocka_set_test_filter(getenv("LAB_ONLY"));
 	lab_open(&lab, opts);
 	for (size_t i = 0; i < 2 * n; i++) {
 		struct lab_case *c = &cases[i];
