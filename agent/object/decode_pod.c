@@ -91,9 +91,8 @@ static int pod_collect_ports(struct decoder *d, struct pod *pod, const struct co
 
 			if (i && !(c->restart && !strcmp(c->restart, "Always")))
 				continue;
-			memcpy(pod->ports + pod->n_ports, c->ports.v,
-			       c->ports.n * sizeof(*pod->ports));
-			pod->n_ports += c->ports.n;
+			for (size_t k = 0; k < c->ports.n; k++)
+				pod->ports[pod->n_ports++] = c->ports.v[k];
 		}
 	}
 	return 0;
