@@ -336,6 +336,7 @@ static void test_number_used_again_is_not_deleted(void **state)
 	struct lab *lab = *state;
 	struct plan_peer peers[] = { { .key = { 7, 300 } } };
 	struct plan_version versions[] = { version(3) };
+	struct plan_peer later[] = { { .key = { 9, 999 } } };
 	uint32_t gone[] = { 3 };
 	struct policy_plan add = {
 		.peers_add = peers, .n_peers_add = 1, .versions_add = versions, .n_versions_add = 1
@@ -343,11 +344,16 @@ static void test_number_used_again_is_not_deleted(void **state)
 	struct policy_plan del = {
 		.peers_del = peers, .n_peers_del = 1, .versions_del = gone, .n_versions_del = 1
 	};
+	struct policy_plan later_add = { .peers_add = later, .n_peers_add = 1 };
+	struct policy_plan later_del = { .peers_del = later, .n_peers_del = 1 };
 
 	apply(lab, &add);
 	apply(lab, &del);
 	apply(lab, &add);
-	wait_ms(lab, 400);
+	/* What is deleted after it marks that its own deletion would have happened. */
+	apply(lab, &later_add);
+	apply(lab, &later_del);
+	wait_gone(lab, 9, 999);
 	assert_true(has_peer(lab, 7, 300));
 	assert_true(has_version(lab, 3));
 }
