@@ -3,6 +3,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -27,6 +28,14 @@ def test_help_has_usage_and_examples(command):
     assert f"towpath {command}" in done.stdout.split("Examples:")[1]
     assert "--socket" in done.stdout
     assert towpath(command, "-h").stdout == done.stdout
+
+
+def test_manual_and_guide_have_every_command():
+    docs = pathlib.Path(__file__).parents[2] / "docs"
+    manual = (docs / "man/towpath.1").read_text()
+    assert all(f".Ss towpath {command}" in manual for command in COMMANDS)
+    guide = (docs / "guide/commands.md").read_text()
+    assert all(f"{command}" in guide for command in COMMANDS)
 
 
 def test_help_lists_all_commands():
