@@ -147,13 +147,55 @@ static __always_inline int packet_odd(struct __sk_buff *skb, __u32 in, __u32 hoo
 	return packet_jump(skb, TW_JUMP_ODD, hook);
 }
 
+/* Leaves the parsed packet in the scratch and goes the slow way. Nothing of it was changed yet. */
+static __always_inline int packet_new(struct __sk_buff *skb, const struct packet *p, __u32 hook,
+				      __u8 flags)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct scratch *s = scratch_get();
+
+	if (!s)
+		return TC_DROP;
+	packet_save(s, p, hook, flags);
+	if (p->tuple.family == 4) {
+		struct iphdr *ip = data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > end)
+			return TC_DROP;
+		addr_map4(&s->packet.tuple.saddr, ip->saddr);
+		addr_map4(&s->packet.tuple.daddr, ip->daddr);
+	} else {
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > end)
+			return TC_DROP;
+		__builtin_memcpy(&s->packet.tuple.saddr, &ip->saddr, 16);
+		__builtin_memcpy(&s->packet.tuple.daddr, &ip->daddr, 16);
+	}
+	return packet_jump(skb, TW_JUMP_NEW, hook);
+}
+
+/* Ports and TCP flags; 8 bytes from `ports` on are there. False: odd. */
+static __always_inline bool transport_parse(struct packet *p, __u8 proto, const __be16 *ports,
+					    const void *end)
+{
+	p->tuple.proto = proto;
+	p->tuple.sport = ports[0];
+	p->tuple.dport = ports[1];
+	if (proto != PROTO_TCP)
+		return proto == PROTO_UDP || proto == PROTO_SCTP;
+	if ((const void *)ports + 14 > end)
+		return false;
+	p->tcp = ((const __u8 *)ports)[13];
+	return true;
+}
+
 static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const enum tw_hook hook)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
 	struct packet p = { .in = in };
 	struct tw_flow *f;
-	struct scratch *s;
 	__be16 *ports;
 	__u32 dir;
 	int ret;
@@ -171,17 +213,9 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const enum
 		    (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
 			return packet_odd(skb, in, hook);
 		p.tuple.family = 4;
-		p.tuple.proto = ip->protocol;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
-		if (p.tuple.proto == PROTO_TCP) {
-			if ((void *)ports + 14 > end)
-				return packet_odd(skb, in, hook);
-			p.tcp = ((__u8 *)ports)[13];
-		} else if (p.tuple.proto != PROTO_UDP && p.tuple.proto != PROTO_SCTP) {
+		if (!transport_parse(&p, ip->protocol, ports, end))
 			return packet_odd(skb, in, hook);
-		}
-		p.tuple.sport = ports[0];
-		p.tuple.dport = ports[1];
 		dir = flow4_key(&key, ip->saddr, ip->daddr, ports[0], ports[1], p.tuple.proto);
 		f = bpf_map_lookup_elem(&tw_flow4, &key);
 	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
@@ -192,17 +226,9 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const enum
 		if ((void *)(ports + 4) > end || ip->version != 6)
 			return packet_odd(skb, in, hook);
 		p.tuple.family = 6;
-		p.tuple.proto = ip->nexthdr;
 		p.l4_off = ETH_HLEN + sizeof(*ip);
-		if (p.tuple.proto == PROTO_TCP) {
-			if ((void *)ports + 14 > end)
-				return packet_odd(skb, in, hook);
-			p.tcp = ((__u8 *)ports)[13];
-		} else if (p.tuple.proto != PROTO_UDP && p.tuple.proto != PROTO_SCTP) {
+		if (!transport_parse(&p, ip->nexthdr, ports, end))
 			return packet_odd(skb, in, hook);
-		}
-		p.tuple.sport = ports[0];
-		p.tuple.dport = ports[1];
 		dir = flow6_key(&key, (union tw_addr *)&ip->saddr, (union tw_addr *)&ip->daddr,
 				ports[0], ports[1], p.tuple.proto);
 		f = bpf_map_lookup_elem(&tw_flow6, &key);
@@ -217,29 +243,7 @@ static __always_inline int fast_path(struct __sk_buff *skb, __u32 in, const enum
 		if (ret != NOT_CURRENT)
 			return packet_odd(skb, in, hook);
 	}
-	s = scratch_get();
-	if (!s)
-		return TC_DROP;
-	/* The pointers into the packet are still good: nothing was changed. */
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	packet_save(s, &p, hook, f ? 0 : PACKET_NO_ENTRY);
-	if (p.tuple.family == 4) {
-		struct iphdr *ip = data + ETH_HLEN;
-
-		if ((void *)(ip + 1) > end)
-			return TC_DROP;
-		addr_map4(&s->packet.tuple.saddr, ip->saddr);
-		addr_map4(&s->packet.tuple.daddr, ip->daddr);
-	} else {
-		struct ipv6hdr *ip = data + ETH_HLEN;
-
-		if ((void *)(ip + 1) > end)
-			return TC_DROP;
-		__builtin_memcpy(&s->packet.tuple.saddr, &ip->saddr, 16);
-		__builtin_memcpy(&s->packet.tuple.daddr, &ip->daddr, 16);
-	}
-	return packet_jump(skb, TW_JUMP_NEW, hook);
+	return packet_new(skb, &p, hook, f ? 0 : PACKET_NO_ENTRY);
 }
 
 #endif
