@@ -100,6 +100,66 @@ static void i10_full_table_refuses_new_and_keeps_old(struct lab *lab, int family
 	assert_int_equal(lab_flow_count(lab, family), MAX_FLOWS);
 }
 
+static void heartbeat_set(struct lab *lab, uint32_t heartbeat)
+{
+	int fd = datapath_map_fd(lab->dp, "tw_config");
+	struct tw_config config;
+	uint32_t zero = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(fd, &zero, &config), 0);
+	config.heartbeat = heartbeat;
+	config.swept = heartbeat;
+	assert_int_equal(bpf_map_update_elem(fd, &zero, &config, BPF_ANY), 0);
+}
+
+/* Makes every entry but the first look as if nothing had come for an hour. */
+static void flows_age(struct lab *lab, int family, uint32_t n, uint32_t jiffies)
+{
+	for (uint32_t i = 1; i < n; i++) {
+		const struct spec old = P(UDP, A, B, (uint16_t)(1000 + i), 53);
+		struct tw_flow flow;
+		struct tw_tuple t;
+
+		spec_tuple(&old, family, &t);
+		assert_int_equal(lab_flow_get(lab, &t, &flow, NULL), 0);
+		flow.half[0].seen -= jiffies;
+		flow.half[1].seen -= jiffies;
+		lab_flow_set(lab, &t, &flow);
+	}
+}
+
+/*
+ * With the agent dead nobody collects. A full table then frees what has been idle for its
+ * lifetime, in two sweeps a second apart; what lives stays.
+ */
+static void i11_dead_agent_and_a_full_table(struct lab *lab, int family)
+{
+	uint64_t sweeps = lab_counter(lab, TW_COUNTER_GUARD_SWEEPS);
+	const struct spec live = P(UDP, A, B, 1000, 53), more = P(UDP, A, B, 999, 53);
+	struct tw_settings s;
+	struct tw_flow flow;
+	struct outcome got;
+	struct tw_tuple t;
+
+	datapath_settings_default(&s);
+	assert_int_equal(open_many(lab, family, MAX_FLOWS, TW_REASON_MAP_FULL), MAX_FLOWS);
+	flows_age(lab, family, MAX_FLOWS, 3600 * s.hz);
+	/* While the agent lives, that is its business. */
+	LAB_STEPS(lab, family, STEP(FROM_A, more, DROPPED(MAP_FULL)));
+	assert_int_equal(lab_counter(lab, TW_COUNTER_GUARD_SWEEPS), sweeps);
+	spec_tuple(&live, family, &t);
+	assert_int_equal(lab_flow_get(lab, &t, &flow, NULL), 0);
+	heartbeat_set(lab, flow.half[0].seen - 2 * s.agent_dead);
+	LAB_STEPS(lab, family, STEP(FROM_A, more, DROPPED(MAP_FULL)),
+		  STEP(FROM_A, more, DROPPED(MAP_FULL)));
+	assert_int_equal(lab_counter(lab, TW_COUNTER_GUARD_SWEEPS), sweeps + 1);
+	usleep(1100 * 1000);
+	lab_send(lab, family, FROM_A, &more, &got);
+	assert_int_equal(lab_counter(lab, TW_COUNTER_GUARD_SWEEPS), sweeps + 2);
+	LAB_STEPS(lab, family, STEP(FROM_A, more, REDIRECT, .entries = 1),
+		  STEP(FROM_A, live, REDIRECT));
+}
+
 static void i10_denied_makes_no_entry(struct lab *lab, int family)
 {
 	lab_policy(lab, B, ISOLATE_INGRESS, NULL, 0);
@@ -213,6 +273,7 @@ int main(void)
 		LAB_TEST(i10_cap_is_given_back),
 		LAB_TEST(i10_what_is_refused_is_not_charged),
 		LAB_TEST(i10_full_table_refuses_new_and_keeps_old),
+		LAB_TEST(i11_dead_agent_and_a_full_table),
 		LAB_TEST(i10_denied_makes_no_entry),
 		LAB_TEST(i13_full_ring_loses_events_not_packets),
 		LAB_TEST(i13_drop_events_are_limited),

@@ -198,6 +198,72 @@ static void i4_stamp_is_what_was_read_before(struct lab *lab, int family)
 	assert_int_equal(after.half[dir].slot_to, B);
 }
 
+struct sender {
+	struct lab *lab;
+	const struct frame *in;
+	atomic_bool stop;
+	_Atomic uint64_t runs;
+};
+
+static int sender_once(struct lab *lab, const struct frame *in, uint32_t repeat)
+{
+	struct __sk_buff ctx = { .ifindex = lab->port[A], .ingress_ifindex = lab->port[A] };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = in->data, .data_size_in = (uint32_t)in->len,
+		    .ctx_in = &ctx, .ctx_size_in = sizeof(ctx), .repeat = (int)repeat);
+
+	if (bpf_prog_test_run_opts(datapath_prog_fd(lab->dp, "tw_from_container"), &run))
+		return -1000;
+	return (int)run.retval;
+}
+
+static void *sender_run(void *arg)
+{
+	struct sender *s = arg;
+
+	while (!s->stop) {
+		sender_once(s->lab, s->in, 100);
+		s->runs++;
+	}
+	return NULL;
+}
+
+/*
+ * A decision that was made while the policy changed must not outlive the change: its epochs were
+ * read before it looked at anything. Another CPU judges the flow all the time; once the change
+ * is complete, no packet may pass.
+ */
+static void i4_no_change_is_missed_by_a_racing_decision(struct lab *lab, int family)
+{
+	const struct spec spec = P(UDP, A, B, 4000, 80);
+	static struct frame in;
+	struct sender s = { .lab = lab, .in = &in };
+	uint32_t open = lab_version(lab, 0, NULL, 0);
+	uint32_t shut = lab_version(lab, ISOLATE_INGRESS, NULL, 0);
+	uint32_t passed = 0, opened = 0;
+	pthread_t thread;
+
+	frame_build(&in, family, &spec);
+	assert_int_equal(pthread_create(&thread, NULL, sender_run, &s), 0);
+	for (uint32_t round = 0; round < 20000; round++) {
+		datapath_endpoint_policy(lab->dp, B, LAB_IDENTITY + B, open);
+		datapath_epoch_bump(lab->dp, B);
+		/* At another point of the other CPU's decision each time. */
+		for (volatile uint32_t spin = 0; spin < round % 400; spin++)
+			;
+		if (round % 16 == 0)
+			opened += sender_once(lab, &in, 1) == REDIRECTED;
+		datapath_endpoint_policy(lab->dp, B, LAB_IDENTITY + B, shut);
+		datapath_epoch_bump(lab->dp, B);
+		passed += sender_once(lab, &in, 1) != DROP;
+	}
+	s.stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(passed, 0);
+	/* Or it proved nothing. */
+	assert_true(opened > 100);
+	assert_true(s.runs > 100);
+}
+
 static void endpoint_budget(struct lab *lab, enum place place, uint32_t rate, uint32_t cap)
 {
 	struct tw_endpoint ep;
@@ -521,6 +587,7 @@ int main(void)
 		LAB_TEST(i4_each_epoch_of_a_flow_makes_it_judged_again),
 		LAB_TEST(i4_additions_bump_nothing),
 		LAB_TEST(i4_stamp_is_what_was_read_before),
+		LAB_TEST(i4_no_change_is_missed_by_a_racing_decision),
 		LAB_TEST(i4_redecision_is_free_of_budgets),
 		LAB_TEST(i4_redecision_keeps_port_and_address),
 		LAB_TEST(i4_flow_ends_when_its_address_is_gone),

@@ -131,6 +131,47 @@ static void i6_lost_reply_entry_is_rebuilt(struct lab *lab, int family)
 		       OUT(UDP, OUTSIDE, A, 53, 4000, .ttl = 63)));
 }
 
+/* Judged again, a connection keeps the port it has, not the one it would be given now. */
+static void i4_redecision_keeps_its_port_when_others_are_free(struct lab *lab, int family)
+{
+	const struct spec up = P(UDP, A, OUTSIDE, 4000, 53);
+	struct tw_flow other = {};
+	struct tw_tuple t;
+	uint16_t first_choice;
+
+	LAB_STEPS(lab, family,
+		  STEP(FROM_A, up, OUT(UDP, NODE, OUTSIDE, 0, 53, .ttl = 63), .entries = 2));
+	first_choice = lab->snat;
+	lab_flows_clear(lab, family);
+	other.half[0].kind = other.half[1].kind = TW_KIND_STACK;
+	reply_tuple(UDP, family, 53, first_choice, &t);
+	lab_flow_set(lab, &t, &other);
+	LAB_STEPS(lab, family,
+		  STEP(FROM_A, up, OUT(UDP, NODE, OUTSIDE, 0, 53, .ttl = 63), .entries = 2));
+	assert_int_not_equal(lab->snat, first_choice);
+	assert_int_equal(lab_flow_del(lab, &t), 0);
+	datapath_epoch_bump(lab->dp, A);
+	LAB_STEPS(lab, family, STEP(FROM_A, up, OUT(UDP, NODE, OUTSIDE, SNAT_PORT, 53, .ttl = 63)));
+}
+
+/* What found no port is not charged, or refusals alone would use the cap up. */
+static void i10_refused_translation_is_not_charged(struct lab *lab, int family)
+{
+	struct tw_endpoint ep;
+
+	LAB_STEPS(lab, family, STEP(FROM_A, P(UDP, A, OUTSIDE, 4000, 53), REDIRECT, .entries = 2),
+		  STEP(FROM_B, P(UDP, B, OUTSIDE, 4000, 53), REDIRECT, .entries = 2));
+	lab_endpoint(lab, C, &ep);
+	ep.cap = 2;
+	assert_int_equal(datapath_endpoint_set(lab->dp, C, &ep), 0);
+	for (int i = 0; i < 10; i++)
+		LAB_STEPS(lab, family,
+			  STEP(FROM_C, P(UDP, C, OUTSIDE, 4000, 53), DROPPED(NO_PORT)));
+	LAB_STEPS(lab, family, STEP(FROM_C, P(UDP, C, B, 4000, 53), REDIRECT, .entries = 1),
+		  STEP(FROM_C, P(UDP, C, B, 4001, 53), REDIRECT, .entries = 1),
+		  STEP(FROM_C, P(UDP, C, B, 4002, 53), DROPPED(CAP)));
+}
+
 /* ---- I7: SNAT ------------------------------------------------------------------------------------ */
 
 static void i7_live_reply_entry_is_adopted(struct lab *lab, int family)
@@ -263,6 +304,8 @@ int main(void)
 		LAB_TEST(i6_failed_second_insert_undoes_the_first),
 		LAB_TEST(i6_lost_forward_entry_is_rebuilt),
 		LAB_TEST(i6_lost_reply_entry_is_rebuilt),
+		LAB_TEST(i4_redecision_keeps_its_port_when_others_are_free),
+		LAB_TEST(i10_refused_translation_is_not_charged),
 		LAB_TEST(i7_live_reply_entry_is_adopted),
 		LAB_TEST(i7_ports_of_host_sockets_are_avoided),
 		LAB_TEST(i7_reserved_port_without_flow_is_dropped),
