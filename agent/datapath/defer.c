@@ -231,7 +231,8 @@ static bool batch_in_way(struct batch *b, const struct policy_plan *plan)
 		}
 		qsort(sets.v, sets.n, sizeof(*sets.v), number_order);
 		qsort(ids.v, ids.n, sizeof(*ids.v), number_order);
-		qsort(versions.v, versions.n, sizeof(*versions.v), number_order);
+		if (versions.n)
+			qsort(versions.v, versions.n, sizeof(*versions.v), number_order);
 		in_way = plan_in_way(&versions, &sets, &ids, plan);
 	}
 	free(sets.v);
