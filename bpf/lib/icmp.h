@@ -160,7 +160,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	h = &f->half[dir & 1];
 	other = &f->half[(dir & 1) ^ 1];
 	/* Through the stack a router's error may come in elsewhere than the flow. */
-	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, p->in))
+	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, half_decided(h), p->in))
 		goto unrelated;
 	if (h->kind == TW_KIND_DENY || h->kind == TW_KIND_NONE)
 		goto unrelated;
@@ -180,7 +180,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 			return packet_drop(skb, s, &none, reason);
 	}
 	if (h->kind == TW_KIND_OUT)
-		return redirect_out(h, other);
+		return redirect_out(h, other, h->flags);
 	return redirect_local(skb, h->out, h->dmac);
 unrelated:
 	/* On an uplink it may be about the host's own packets. */
@@ -204,7 +204,7 @@ static __always_inline __u16 csum_bytes(const void *buf, __u32 len, __u32 seed)
 }
 
 /* Lays out the IPv4 error in s->bytes. The quote is at its end. */
-static __always_inline void icmp_build4(struct scratch *s, __u16 mtu)
+static __always_inline void icmp_build4(struct scratch *s, __u16 mtu, __be32 from)
 {
 	struct iphdr *ip = (struct iphdr *)s->bytes;
 	struct icmp_head *icmp = (struct icmp_head *)(s->bytes + 20);
@@ -219,12 +219,12 @@ static __always_inline void icmp_build4(struct scratch *s, __u16 mtu)
 	ip->tot_len = bpf_htons(28 + ICMP_QUOTE4);
 	ip->ttl = 64;
 	ip->protocol = PROTO_ICMP;
-	ip->saddr = bpf_htonl(0xa9fe0101); /* 169.254.1.1, the gateway */
+	ip->saddr = from;
 	ip->daddr = to;
 	ip->check = csum_bytes(ip, 20, 0);
 }
 
-static __always_inline void icmp_build6(struct scratch *s, __u16 mtu)
+static __always_inline void icmp_build6(struct scratch *s, __u16 mtu, const union tw_addr *from)
 {
 	struct ipv6hdr *ip = (struct ipv6hdr *)s->bytes;
 	struct icmp_head *icmp = (struct icmp_head *)(s->bytes + 40);
@@ -241,8 +241,7 @@ static __always_inline void icmp_build6(struct scratch *s, __u16 mtu)
 	ip->payload_len = pseudo.len >> 16;
 	ip->nexthdr = PROTO_ICMP6;
 	ip->hop_limit = 64;
-	ip->saddr.in6_u.u6_addr32[0] = bpf_htonl(0xfe800000);
-	ip->saddr.in6_u.u6_addr32[3] = bpf_htonl(1); /* fe80::1, the gateway */
+	__builtin_memcpy(&ip->saddr, from, 16);
 	icmp->type = mtu ? 2 : 3;
 	icmp->info = bpf_htonl(mtu);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&ip->saddr, 32, 0);
@@ -251,19 +250,50 @@ static __always_inline void icmp_build6(struct scratch *s, __u16 mtu)
 }
 
 /*
- * The packet in skb was dropped and counted; answer its sender, a container, with frag-needed
- * or packet-too-big (s->packet.mtu) or time exceeded (mtu 0). It goes straight into the
- * container. Never about ICMP errors or later fragments (RFC 1122 3.2.2, RFC 4443 2.4).
+ * Whose words the answer is: the gateway's for a container, the node's for the network. False:
+ * it is not answered. What strangers can cause is limited (RFC 4443 2.4 f), as drop events are.
+ */
+static __always_inline bool icmp_speaker(struct __sk_buff *skb, struct scratch *s,
+					 union tw_addr *from)
+{
+	bool v4 = s->packet.tuple.family == 4;
+	struct tw_uplink *uplink;
+	__u32 ifindex = skb->ifindex;
+
+	if (s->packet.hook == TW_HOOK_FROM_CONTAINER) {
+		from->word[0] = v4 ? 0 : bpf_htonl(0xfe800000); /* fe80::1 */
+		from->word[1] = from->word[2] = 0;
+		from->word[3] = bpf_htonl(v4 ? 0xa9fe0101 : 1); /* 169.254.1.1 */
+		return true;
+	}
+	if (s->packet.hook != TW_HOOK_FROM_UPLINK || !event_drop_allowed(s))
+		return false;
+	uplink = bpf_map_lookup_elem(&tw_uplinks, &ifindex);
+	if (!uplink)
+		return false;
+	if (v4)
+		addr_map4(from, uplink->masq4);
+	else
+		*from = uplink->masq6;
+	return v4 ? uplink->masq4 : from->quad[0] | from->quad[1];
+}
+
+/*
+ * The packet in skb was dropped and counted; answer its sender with frag-needed or
+ * packet-too-big (s->packet.mtu) or time exceeded (mtu 0). It goes straight into the container,
+ * or back by the uplink. Never about ICMP errors or later fragments (RFC 1122 3.2.2, RFC 4443
+ * 2.4).
  */
 static __always_inline int icmp_answer(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
+	union tw_addr from;
 	__u8 macs[12];
 	__u32 quote, head;
 	bool v4;
 
-	if (!s || s->packet.hook != TW_HOOK_FROM_CONTAINER ||
-	    s->packet.flags & (PACKET_ICMP_ERROR | PACKET_FRAG_LATER))
+	if (!s || s->packet.flags & (PACKET_ICMP_ERROR | PACKET_FRAG_LATER) ||
+	    !icmp_speaker(skb, s, &from))
 		return TC_DROP;
 	v4 = s->packet.tuple.family == 4;
 	quote = v4 ? ICMP_QUOTE4 : ICMP_QUOTE6;
@@ -273,11 +303,11 @@ static __always_inline int icmp_answer(struct __sk_buff *skb)
 	if (v4) {
 		if (bpf_skb_load_bytes(skb, L3_OFF, s->bytes + 28, ICMP_QUOTE4))
 			return TC_DROP;
-		icmp_build4(s, s->packet.mtu);
+		icmp_build4(s, s->packet.mtu, from.word[3]);
 	} else {
 		if (bpf_skb_load_bytes(skb, L3_OFF, s->bytes + 48, ICMP_QUOTE6))
 			return TC_DROP;
-		icmp_build6(s, s->packet.mtu);
+		icmp_build6(s, s->packet.mtu, &from);
 	}
 	/* Room for all of it, then exactly that: one store, whatever was there before. */
 	if (bpf_skb_change_tail(skb, ETH_HLEN + head + quote, 0))
@@ -291,6 +321,8 @@ static __always_inline int icmp_answer(struct __sk_buff *skb)
 	if (bpf_skb_store_bytes(skb, 0, macs + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, macs, 6, 0))
 		return TC_DROP;
 	counter_add(TW_COUNTER_ICMP_SENT, 1);
+	if (s->packet.hook == TW_HOOK_FROM_UPLINK)
+		return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
 	return bpf_redirect_peer(skb->ifindex, 0);
 }
 

@@ -54,8 +54,20 @@ static void i9_ttl_that_runs_out_is_answered(struct lab *lab, int family)
 		lab_send(lab, family, FROM_A, &live, &got);
 		assert_int_equal(got.verdict, REDIRECTED);
 	}
-	LAB_STEPS(lab, family, STEP(UP, P(UDP, OUTSIDE, C, 4000, 53), REDIRECT, .entries = 1),
-		  STEP(UP, P(UDP, OUTSIDE, C, 4000, 53, .ttl = 1), DROPPED(TTL)));
+	/* The network hears it from the node. */
+	const struct spec last = P(UDP, OUTSIDE, C, 4000, 53, .ttl = 1);
+	union tw_addr node;
+
+	place_addr(NODE, family, &node);
+	LAB_STEPS(lab, family, STEP(UP, P(UDP, OUTSIDE, C, 4000, 53), REDIRECT, .entries = 1));
+	lab_send(lab, family, UP, &last, &got);
+	assert_int_equal(got.reason, TW_REASON_TTL);
+	assert_int_equal(got.icmp_sent, 1);
+	assert_int_equal(got.verdict, REDIRECTED);
+	assert_int_equal(frame_view(&got.out, &v), 0);
+	assert_int_equal(v.icmp_type, family == 4 ? 11 : 3);
+	assert_memory_equal(&v.tuple.saddr, &node, sizeof(node));
+	assert_true(v.checksums_right);
 }
 
 static void too_big(struct lab *lab, int family, const struct spec *spec, enum place to)
