@@ -18,13 +18,6 @@ struct sweep {
 	__u32 deleted;
 };
 
-#define LONG_AGO 0x40000000u /* jiffies: longer than any lifetime */
-
-enum idle_state {
-	IDLE_MARKED = 1,   /* kind is NONE: packets take the slow path, which unmarks */
-	IDLE_DELETING = 2, /* the slow path must leave it alone */
-};
-
 /* How long an entry of this protocol and state may be idle, in jiffies. */
 static __always_inline __u32 flow_life(__u8 proto, const struct tw_flow *f,
 				       const struct tw_flow *twin)
@@ -70,25 +63,19 @@ static __always_inline bool flow_marked(const struct tw_flow *f)
 	       f->half[1].kind == TW_KIND_NONE;
 }
 
+/* Lost to a writer or to a packet that is being carried: found idle again later, or not. */
 static __always_inline void flow_mark(struct tw_flow *f)
 {
-	__u32 old = *(volatile __u32 *)&f->half[0].state;
-
-	f->half[1].kind = TW_KIND_NONE;
-	/* Lost to a packet that is being carried now: found idle again later, or not. */
-	__sync_val_compare_and_swap(&f->half[0].state, old,
-				    (old & 0x00ffff00) | (__u32)IDLE_MARKED << 24);
+	if (state_swap(f, IDLE_NO, IDLE_MARKED))
+		f->half[1].kind = TW_KIND_NONE;
+	else if (f->half[0].idle == IDLE_MARKED)
+		f->half[1].kind = TW_KIND_NONE; /* unmarked in between, by half */
 }
 
 /* The slow path unmarks by the same compare and swap: exactly one of both wins. */
 static __always_inline bool flow_take(struct tw_flow *f)
 {
-	__u32 old = *(volatile __u32 *)&f->half[0].state;
-
-	if (!flow_marked(f))
-		return false;
-	return __sync_val_compare_and_swap(&f->half[0].state, old,
-					   (old & 0x00ffff00) | (__u32)IDLE_DELETING << 24) == old;
+	return flow_marked(f) && state_swap(f, IDLE_MARKED, IDLE_DELETING);
 }
 
 /* The tuple in direction `dir` of an entry. */

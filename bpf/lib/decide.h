@@ -298,21 +298,41 @@ static __always_inline void flow_build(struct scratch *s, const struct decision 
 	}
 }
 
+/* Stamp and verdict of a half, in one store. */
+static __always_inline void half_decide(struct tw_half *h, __u32 stamp, __u8 kind, __u8 flags,
+					__u8 tcp)
+{
+	struct tw_half new = { .stamp = stamp, .kind = kind, .flags = flags, .tcp = tcp };
+
+	barrier();
+	*(volatile __u64 *)&h->decided = new.decided;
+}
+
 /*
- * Writes a new decision into an entry that programs are reading: kind NONE first, so that a
- * packet in between goes the slow way; what it carries last. Counters and flags seen stay
- * unless the flow is opened anew. -EBUSY: the collector is about to delete the entry.
+ * An entry that programs are reading gets one writer at a time. Two CPUs may judge a flow under
+ * different epochs: the later store may be the older decision, but it carries the older stamp
+ * with it and is made again. False: somebody else writes, or the collector deletes.
+ */
+static __always_inline bool flow_lock(struct tw_flow *f)
+{
+	if (!state_swap(f, IDLE_NO, IDLE_WRITING) && !state_swap(f, IDLE_MARKED, IDLE_WRITING))
+		return false;
+	f->half[1].kind = TW_KIND_NONE;
+	barrier();
+	return true;
+}
+
+/*
+ * Writes a new decision into an entry; half[0] last, which also unlocks it. Counters and flags
+ * seen stay unless the flow is opened anew. -EBUSY: see flow_lock().
  */
 static __always_inline int flow_rewrite(struct tw_flow *f, const struct tw_flow *new, bool reopen)
 {
-	__u32 i, old = *(volatile __u32 *)&f->half[0].state;
+	int i;
 
-	if (old >> 24 > 1 ||
-	    __sync_val_compare_and_swap(&f->half[0].state, old, old & 0xffff00) != old)
+	if (!flow_lock(f))
 		return -EBUSY;
-	f->half[1].kind = TW_KIND_NONE;
-	barrier();
-	for (i = 0; i < 2; i++) {
+	for (i = 1; i >= 0; i--) {
 		struct tw_half *to = &f->half[i];
 		const struct tw_half *from = &new->half[i];
 
@@ -324,32 +344,31 @@ static __always_inline int flow_rewrite(struct tw_flow *f, const struct tw_flow 
 		to->port = from->port;
 		__builtin_memcpy(to->dmac, from->dmac, 6);
 		to->addr = from->addr;
-		to->stamp = from->stamp;
-		to->flags = from->flags;
-		to->idle = 0;
 		to->seen = from->seen;
 		if (reopen) {
-			to->tcp = 0;
 			to->packets = to->packets_hi = 0;
 			to->bytes = 0;
 		}
+		half_decide(to, from->stamp, from->kind, from->flags, reopen ? 0 : to->tcp);
 	}
-	barrier();
-	f->half[1].kind = new->half[1].kind;
-	f->half[0].kind = new->half[0].kind;
 	return 0;
 }
 
-/* Turns an entry into a tombstone that answers both directions with a drop (I1). */
+/*
+ * Turns an entry into a tombstone that answers both directions with a drop (I1). When somebody
+ * else is writing, his decision is newer, or it carries an older stamp and is made again.
+ */
 static __always_inline void flow_revoke(struct tw_flow *f, __u32 stamp)
 {
-	__u32 i;
+	int i;
 
-	for (i = 0; i < 2; i++) {
-		f->half[i].stamp = stamp;
-		f->half[i].kind = TW_KIND_DENY;
-		f->half[i].idle = 0;
-		f->half[i].seen = jiffies_now();
+	if (!flow_lock(f))
+		return;
+	for (i = 1; i >= 0; i--) {
+		struct tw_half *h = &f->half[i];
+
+		h->seen = jiffies_now();
+		half_decide(h, stamp, TW_KIND_DENY, h->flags, h->tcp);
 	}
 }
 

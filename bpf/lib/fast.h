@@ -46,27 +46,30 @@ static __always_inline bool packet_too_big(struct __sk_buff *skb, const struct p
 #define NOT_CURRENT NOT_DONE(TW_REASON_COUNT) /* no decision that holds: to the slow path */
 
 /*
- * Acts on a current half. Returns a TC_* code or NOT_DONE(reason).
+ * Acts on a half whose decision, read at once, was `decided`. Returns a TC_* code or
+ * NOT_DONE(reason).
  */
 static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h,
-					struct tw_half *other, const struct packet *p)
+					struct tw_half *other, const struct packet *p,
+					__u64 decided)
 {
-	bool out = h->kind == TW_KIND_OUT;
+	const struct tw_half now = { .decided = decided };
+	bool out = now.kind == TW_KIND_OUT;
 	__u32 ifindex = h->out;
 	__u8 dmac[6];
 
-	if (h->kind == TW_KIND_STACK || h->kind == TW_KIND_PASS) {
+	if (now.kind == TW_KIND_STACK || now.kind == TW_KIND_PASS) {
 		half_count(h, p->len, p->tcp);
 		return TC_NEXT;
 	}
 	if (h->mtu && packet_too_big(skb, p, h->mtu))
 		return NOT_DONE(TW_REASON_TOO_BIG);
 	__builtin_memcpy(dmac, h->dmac, 6);
-	if (h->flags & (TW_HALF_TTL | TW_HALF_REWRITE)) {
+	if (now.flags & (TW_HALF_TTL | TW_HALF_REWRITE)) {
 		struct rewrite r = {
 			.source = out,
-			.ttl = h->flags & TW_HALF_TTL,
-			.nat = h->flags & TW_HALF_REWRITE,
+			.ttl = now.flags & TW_HALF_TTL,
+			.nat = now.flags & TW_HALF_REWRITE,
 			.l4 = !(p->flags & PACKET_FRAG_LATER),
 			.family = p->tuple.family,
 			.proto = p->tuple.proto,
@@ -82,18 +85,24 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 	}
 	half_count(h, p->len, p->tcp);
 	if (out)
-		return redirect_out(h, other);
+		return redirect_out(h, other, now.flags);
 	return redirect_local(skb, ifindex, dmac);
 }
 
-/* Is the half's decision current, for this ingress? */
-static __always_inline bool half_current(const struct tw_half *h, __u32 in)
+static __always_inline __u64 half_decided(const struct tw_half *h)
 {
+	return *(const volatile __u64 *)&h->decided;
+}
+
+/* Is the decision current, for this ingress? */
+static __always_inline bool half_current(const struct tw_half *h, __u64 decided, __u32 in)
+{
+	const struct tw_half now = { .decided = decided };
 	const struct tw_epochs *e = epochs_get();
 
-	if (!e || h->in != in || h->kind == TW_KIND_NONE)
+	if (!e || h->in != in || now.kind == TW_KIND_NONE)
 		return false;
-	return h->stamp == stamp_of(e, h->slot_from, h->slot_to);
+	return now.stamp == stamp_of(e, h->slot_from, h->slot_to);
 }
 
 static __always_inline void packet_save(struct scratch *s, const struct packet *p, __u32 hook,
@@ -117,12 +126,13 @@ static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, _
 				     const struct packet *p, __u32 hook)
 {
 	struct tw_half *h = &f->half[dir & 1], *other = &f->half[(dir & 1) ^ 1];
+	const struct tw_half now = { .decided = half_decided(h) };
 
-	if (unlikely(!half_current(h, p->in)))
+	if (unlikely(!half_current(h, now.decided, p->in)))
 		return NOT_CURRENT;
 	if (unlikely(tcp_reopens(f, p->tcp)))
 		return NOT_CURRENT;
-	if (unlikely(h->kind == TW_KIND_DENY)) {
+	if (unlikely(now.kind == TW_KIND_DENY)) {
 		struct scratch *s = scratch_get();
 		struct ends none = {};
 
@@ -132,7 +142,7 @@ static __always_inline int fast_flow(struct __sk_buff *skb, struct tw_flow *f, _
 		half_count(h, p->len, p->tcp);
 		return packet_drop(skb, s, &none, TW_REASON_REVOKED);
 	}
-	return half_forward(skb, h, other, p);
+	return half_forward(skb, h, other, p, now.decided);
 }
 
 /* What the fast path cannot even parse. */

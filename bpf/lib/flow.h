@@ -132,6 +132,32 @@ static __always_inline bool tcp_closed(const struct tw_flow *f)
 	return ((a | b) & TCP_RST) || (a & b & TCP_FIN);
 }
 
+#define LONG_AGO 0x40000000u /* jiffies: longer than any lifetime */
+
+/* tw_half.idle of half[0]: who has the entry in hand. */
+enum idle_state {
+	IDLE_NO = 0,
+	IDLE_MARKED = 1,   /* by the collector; kind is NONE: packets take the slow path */
+	IDLE_DELETING = 2, /* nobody may touch it any more */
+	IDLE_WRITING = 3,  /* one CPU writes its decision; others leave theirs */
+};
+
+/*
+ * Takes an entry from one idle state to another, with kind NONE on the way: false when somebody
+ * else was quicker, or the entry was not in state `from`.
+ */
+static __always_inline bool state_swap(struct tw_flow *f, __u8 from, __u8 to)
+{
+	__u32 old = *(volatile __u32 *)&f->half[0].state;
+	struct tw_half new = { .state = old };
+
+	if (new.idle != from)
+		return false;
+	new.kind = TW_KIND_NONE;
+	new.idle = to;
+	return __sync_val_compare_and_swap(&f->half[0].state, old, new.state) == old;
+}
+
 /* An opening SYN on a closed flow begins a new one. */
 static __always_inline bool tcp_reopens(const struct tw_flow *f, __u8 tcp)
 {

@@ -203,14 +203,15 @@ static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct re
 }
 
 /* The next hop of an OUT half: its own addr, or the unused half's when it translates. */
-static __always_inline long redirect_out(const struct tw_half *h, const struct tw_half *other)
+static __always_inline long redirect_out(const struct tw_half *h, const struct tw_half *other,
+					 __u8 flags)
 {
-	const union tw_addr *hop = h->flags & TW_HALF_REWRITE ? &other->addr : &h->addr;
+	const union tw_addr *hop = flags & TW_HALF_REWRITE ? &other->addr : &h->addr;
 	struct bpf_redir_neigh nh = {};
 
-	if (!(h->flags & TW_HALF_NEXTHOP))
+	if (!(flags & TW_HALF_NEXTHOP))
 		return bpf_redirect_neigh(h->out, NULL, 0, 0);
-	if (h->flags & TW_HALF_NEXTHOP6) {
+	if (flags & TW_HALF_NEXTHOP6) {
 		nh.nh_family = AF_INET6;
 		__builtin_memcpy(nh.ipv6_nh, hop, 16);
 	} else {

@@ -160,7 +160,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	h = &f->half[dir & 1];
 	other = &f->half[(dir & 1) ^ 1];
 	/* Through the stack a router's error may come in elsewhere than the flow. */
-	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, p->in))
+	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, half_decided(h), p->in))
 		goto unrelated;
 	if (h->kind == TW_KIND_DENY || h->kind == TW_KIND_NONE)
 		goto unrelated;
@@ -180,7 +180,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 			return packet_drop(skb, s, &none, reason);
 	}
 	if (h->kind == TW_KIND_OUT)
-		return redirect_out(h, other);
+		return redirect_out(h, other, h->flags);
 	return redirect_local(skb, h->out, h->dmac);
 unrelated:
 	/* On an uplink it may be about the host's own packets. */

@@ -94,16 +94,14 @@ static __always_inline bool reply_is_ours(struct scratch *s, const struct tw_hal
 static __always_inline void reply_undo(struct scratch *s)
 {
 	struct tw_flow *f;
-	__u32 dir, i;
+	__u32 dir;
 
 	f = flow_find(s, &s->twin, &dir);
 	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
 		return;
-	for (i = 0; i < 2; i++) {
-		f->half[i].kind = TW_KIND_NONE;
-		f->half[i].idle = IDLE_MARKED;
-		f->half[i].seen = jiffies_now() - LONG_AGO;
-	}
+	f->half[0].seen = f->half[1].seen = jiffies_now() - LONG_AGO;
+	if (state_swap(f, IDLE_NO, IDLE_MARKED))
+		f->half[1].kind = TW_KIND_NONE;
 	counter_add(TW_COUNTER_INSERTS, -1);
 }
 
@@ -134,7 +132,9 @@ __weak __noinline long reply_claim(struct scratch *s, const struct decision *d)
 	f = flow_find(s, &s->twin, &dir);
 	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
 		return -EEXIST;
-	return flow_rewrite(f, &s->flow, false);
+	/* Busy: another CPU renews the same, or the flow dies of age with its other entry. */
+	flow_rewrite(f, &s->flow, false);
+	return 0;
 }
 
 /* Where the search for a port begins. The finaliser is MurmurHash3's: each bit counts. */

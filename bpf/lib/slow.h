@@ -100,6 +100,9 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 	return 0;
 }
 
+#define LOST_RACE (-1)	 /* another CPU opened the flow first: its decision stands */
+#define NOT_WRITTEN (-2) /* another CPU was writing: this packet goes by its own decision */
+
 /* Writes s->flow under s->opener into the entry that is there, or as one that was lost. */
 __weak __noinline int flow_renew(struct scratch *s, __u32 reopen)
 {
@@ -110,7 +113,7 @@ __weak __noinline int flow_renew(struct scratch *s, __u32 reopen)
 		return TW_REASON_INTERNAL;
 	f = flow_find(s, &s->opener, &dir);
 	if (f)
-		return flow_rewrite(f, &s->flow, reopen) ? TW_REASON_NO_FLOW : 0;
+		return flow_rewrite(f, &s->flow, reopen) ? NOT_WRITTEN : 0;
 	return flow_insert(s, &s->opener) ? TW_REASON_MAP_FULL : 0;
 }
 
@@ -201,11 +204,8 @@ static __always_inline void nat_keep(struct scratch *s, __be16 *keep)
 	}
 }
 
-/* Another CPU opened the flow first: its decision stands. */
-#define LOST_RACE (-1)
-
 /*
- * Makes or renews the entries for an allowed flow. 0, LOST_RACE, or a drop reason. Global, as is
+ * Makes or renews the entries for an allowed flow. 0, LOST_RACE, NOT_WRITTEN, or a drop reason. Global, as is
  * flow_judge(): walked once each, the verifier needs a third of the time to load the program.
  */
 __weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enum flow_mode mode)
@@ -293,19 +293,21 @@ __weak __noinline int flow_carry(struct __sk_buff *skb, struct scratch *s, struc
 				 __u32 dir)
 {
 	struct tw_half *h, *other;
+	struct tw_half now;
 	int ret;
 
 	if (!s || !f)
 		return NOT_DONE(TW_REASON_INTERNAL);
 	h = &f->half[dir & 1];
 	other = &f->half[(dir & 1) ^ 1];
-	if (h->kind == TW_KIND_DENY)
+	now.decided = half_decided(h);
+	if (now.kind == TW_KIND_DENY)
 		return NOT_DONE(TW_REASON_REVOKED);
-	if (h->kind == TW_KIND_NONE)
+	if (now.kind == TW_KIND_NONE)
 		return NOT_DONE(TW_REASON_NO_FLOW);
 	if (h->in != s->packet.in)
 		return NOT_DONE(TW_REASON_WRONG_INGRESS);
-	ret = half_forward(skb, h, other, &s->packet);
+	ret = half_forward(skb, h, other, &s->packet, now.decided);
 	s->packet.mtu = ret == NOT_DONE(TW_REASON_TOO_BIG) ? h->mtu : 0;
 	return ret;
 }
@@ -411,7 +413,8 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	if (reason == TW_REASON_MAP_FULL)
 		guard_sweep(s->opener.family);
 	if (reason > 0) {
-		if (mode == FLOW_FRESH)
+		/* A full table is no verdict: it revokes nothing. */
+		if (mode == FLOW_FRESH || reason == TW_REASON_MAP_FULL)
 			return packet_drop(skb, s, ends, reason);
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 		if (flow_deny(s, decision_stamp(d)))
@@ -424,7 +427,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	else if (!reason)
 		event_packet(s, ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
 	/* A flow just made is carried by the copy at hand: one look-up less. */
-	if (mode == FLOW_FRESH && !reason)
+	if ((mode == FLOW_FRESH && !reason) || reason == NOT_WRITTEN)
 		return flow_finish(skb, s, &s->flow, flow_key(s, &s->packet.tuple), ends);
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (!f)

@@ -178,21 +178,30 @@ struct tw_flow6_key {
  * stores; two CPUs that carry one direction at once may lose a count, never a decision).
  */
 struct tw_half {
-	__u32 stamp;	 /* sum of the epochs of the node and of both slots at the decision (I4) */
+	union {
+		/*
+		 * What was decided, and under which epochs: always written as one, so that no
+		 * packet finds one writer's verdict under another's stamp.
+		 */
+		__u64 decided;
+		struct {
+			__u32 stamp; /* sum of the epochs of the node and of both slots (I4) */
+			union {
+				__u32 state; /* the collector and the slow path swap it whole */
+				struct {
+					__u8 kind;  /* enum tw_kind */
+					__u8 flags; /* enum tw_half_flags */
+					__u8 tcp;   /* TCP flags seen in this direction, ORed */
+					__u8 idle;  /* enum idle_state of bpf/lib/flow.h */
+				};
+			};
+		};
+	};
 	__u32 in;	 /* TW_IN_*: the only ingress it answers for (I2) */
 	__u32 out;	 /* ifindex to redirect to */
 	__u32 seen;	 /* jiffies of the last packet, low 32 bits */
 	__u16 slot_from; /* endpoint slots whose epochs are in the stamp, 0 = none */
 	__u16 slot_to;
-	union {
-		__u32 state; /* compared and swapped as one word by the collector and slow path */
-		struct {
-			__u8 kind;  /* enum tw_kind */
-			__u8 flags; /* enum tw_half_flags */
-			__u8 tcp;   /* TCP flags seen in this direction, ORed */
-			__u8 idle;  /* collector: passes it was found idle */
-		};
-	};
 	__u16 mtu;   /* largest IP packet for the way out; 0 = not checked */
 	__be16 port; /* REWRITE: translated port or echo identifier */
 	__u32 packets;
@@ -230,7 +239,7 @@ struct tw_endpoint {
 	__u32 cap;   /* flows at most; 0: not limited */
 	__u32 pad;
 	union tw_addr addr6; /* all zero: none */
-	__u32 identity6; /* of addr6; 0: the same as `identity`, which is that of addr4 */
+	__u32 identity6;     /* of addr6; 0: the same as `identity`, which is that of addr4 */
 	__u32 reserved;
 };
 
