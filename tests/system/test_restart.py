@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """The agent dies and comes back; the traffic does not notice."""
 
+import contextlib
 import json
 import random
 import socket
@@ -166,6 +167,52 @@ def test_kill_at_random_during_changes(node, family):
         assert not tcp_works(node.outside, node.db, family, seconds=QUIET)
         for name in there - {"db"}:
             node.delete(policy_object("shop", name))
+
+
+def suppress_refusals(work):
+    """A plugin whose agent is killed under it says so; that is no failure here."""
+    with contextlib.suppress(RuntimeError):
+        work()
+
+
+def test_kill_at_random_during_attachment(node):
+    """Killed somewhere inside ADDs and DELs: after a restart and the DEL that a runtime repeats,
+    there are exactly the ports of the containers that there are, and nobody shares an address."""
+    rng = random.Random(11)
+    for round_ in range(6):
+
+        def work():
+            for number in range(12):
+                config = {"labels": {"app": "web"}}
+                try:
+                    pod = node.add_pod("shop", f"r{round_}n{number}", known=False, config=config)
+                except RuntimeError:
+                    continue
+                if number % 3 == 0:
+                    interrupted.append(pod)  # unless the next line comes to its end
+                    node.del_pod(pod, known=False)
+                    interrupted.pop()
+
+        interrupted = []
+        worker = threading.Thread(target=lambda: suppress_refusals(work))
+        worker.start()
+        time.sleep(rng.uniform(0.02, 0.5))
+        node.kill()
+        worker.join()
+        node.start()
+        links = {link["ifname"] for link in node.netns.ip_json("link show")} - {"lo"}
+        endpoints = node.api("GET", "/v1/endpoints")["items"]
+        assert {e["port"] for e in endpoints} == links - set(node.uplinks), f"round {round_}"
+        alive = {pod.container_id for pod in node.pods.values() if pod not in interrupted}
+        assert alive <= {e["container_id"] for e in endpoints}
+        addresses = [a for e in endpoints for a in e["ips"]]
+        assert len(addresses) == len(set(addresses))
+        for pod in list(node.pods.values()):
+            if pod.name.startswith("r"):
+                assert pod in interrupted or tcp_works(pod, node.db, 4)
+                node.del_pod(pod, known=False)
+        left = {e["container_id"] for e in node.api("GET", "/v1/endpoints")["items"]}
+        assert left - {pod.container_id for pod in node.pods.values()} == set()
 
 
 def test_second_agent_of_one_node_is_refused(node):
