@@ -413,8 +413,12 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	if (reason == TW_REASON_MAP_FULL)
 		guard_sweep(s->opener.family);
 	if (reason > 0) {
-		/* A full table is no verdict: it revokes nothing. */
-		if (mode == FLOW_FRESH || reason == TW_REASON_MAP_FULL)
+		/*
+		 * Only the stored opener's own judgement revokes. A packet that would open anew
+		 * where an entry is may be anybody's, with a forged source: when it may not, it
+		 * has no say in what is there. A full table is no verdict either.
+		 */
+		if (mode != FLOW_AGAIN || reason == TW_REASON_MAP_FULL)
 			return packet_drop(skb, s, ends, reason);
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 		if (flow_deny(s, decision_stamp(d)))

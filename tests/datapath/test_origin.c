@@ -180,6 +180,33 @@ static void i2_address_reused_by_another_container(struct lab *lab, int family)
 	assert_int_equal(datapath_endpoint_clear(lab->dp, new_slot), 0);
 }
 
+/*
+ * While a decision has lapsed, or after a RST that anybody may have forged, a packet may open
+ * anew. One that may not must leave the connection that is there alone.
+ */
+static void i2_refused_opener_revokes_nothing(struct lab *lab, int family)
+{
+	struct tw_flow flow;
+	struct tw_tuple t;
+
+	LAB_STEPS(lab, family, STEP(FROM_A, P(UDP, A, B, 4000, 53), REDIRECT, .entries = 1));
+	datapath_epoch_bump(lab->dp, B);
+	LAB_STEPS(lab, family, STEP(FROM_C, P(UDP, A, B, 4000, 53), DROPPED(SPOOFED)),
+		  STEP(UP, P(UDP, A, B, 4000, 53), DROPPED(SPOOFED)));
+	spec_tuple(&P(UDP, A, B, 4000, 53), family, &t);
+	assert_int_equal(lab_flow_get(lab, &t, &flow, NULL), 0);
+	assert_int_equal(flow.half[0].kind, TW_KIND_LOCAL);
+	assert_int_equal(flow.half[1].kind, TW_KIND_LOCAL);
+	/* From outside nobody may open to A; A's own connection outlives a forged RST and SYN. */
+	lab_policy(lab, A, ISOLATE_INGRESS, NULL, 0);
+	LAB_STEPS(lab, family, STEP(FROM_A, P(TCP, A, KEPT, 4000, 80, SYN), REDIRECT, .entries = 1),
+		  STEP(UP, P(TCP, KEPT, A, 80, 4000, SYN | ACK), REDIRECT),
+		  STEP(UP, P(TCP, KEPT, A, 80, 4000, RST), REDIRECT),
+		  STEP(UP, P(TCP, KEPT, A, 80, 4000, SYN), DROPPED(POLICY_INGRESS)),
+		  STEP(FROM_A, P(TCP, A, KEPT, 4000, 80, ACK), REDIRECT),
+		  STEP(UP, P(TCP, KEPT, A, 80, 4000, ACK), REDIRECT));
+}
+
 /* ---- I8: back the way it came -------------------------------------------------------------------- */
 
 static void i8_through_the_stack_is_answered_through_it(struct lab *lab, int family)
@@ -226,6 +253,7 @@ int main(void)
 		LAB_TEST(i2_host_is_where_it_comes_from),
 		LAB_TEST(i2_vlan_tagged_frames),
 		LAB_TEST(i2_address_reused_by_another_container),
+		LAB_TEST(i2_refused_opener_revokes_nothing),
 		LAB_TEST(i8_through_the_stack_is_answered_through_it),
 		LAB_TEST(i8_stack_to_container_obeys_policy),
 	};
