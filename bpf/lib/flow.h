@@ -125,11 +125,19 @@ static __always_inline struct tw_epochs *epochs_get(void)
 	return bpf_map_lookup_elem(&tw_epochs, &zero);
 }
 
-static __always_inline bool tcp_closed(const struct tw_flow *f)
+/*
+ * May a SYN begin a new flow here? The forward entry of a translated flow shows the opener's
+ * direction only; whoever opens again after his own FIN is done with the old one.
+ */
+static __always_inline bool tcp_closed(const struct tw_half *h, const struct tw_half *other)
 {
-	__u8 a = f->half[0].tcp, b = f->half[1].tcp;
+	__u8 flags = h->flags | other->flags;
 
-	return ((a | b) & TCP_RST) || (a & b & TCP_FIN);
+	if (flags & TW_HALF_REPLY_ENTRY)
+		return false;
+	if ((h->tcp | other->tcp) & (flags & TW_HALF_TWIN ? TCP_RST | TCP_FIN : TCP_RST))
+		return true;
+	return h->tcp & other->tcp & TCP_FIN;
 }
 
 #define LONG_AGO 0x40000000u /* jiffies: longer than any lifetime */
@@ -161,7 +169,7 @@ static __always_inline bool state_swap(struct tw_flow *f, __u8 from, __u8 to)
 /* An opening SYN on a closed flow begins a new one. */
 static __always_inline bool tcp_reopens(const struct tw_flow *f, __u8 tcp)
 {
-	return (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && tcp_closed(f);
+	return (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && tcp_closed(&f->half[0], &f->half[1]);
 }
 
 /* The slot whose budget holds the entry (I10). */

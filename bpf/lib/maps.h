@@ -214,7 +214,7 @@ struct decision {
 	__u32 oif;
 	__u16 mtu;
 	__u8 hop_flags; /* TW_HALF_NEXTHOP* */
-	__u8 pad;
+	__u8 reopen;	/* the reply entry is to forget what it saw, too */
 	union tw_addr hop;
 	union tw_addr masq; /* of the uplink, in the flow's family; all zero: none */
 };

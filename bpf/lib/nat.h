@@ -133,7 +133,7 @@ __weak __noinline long reply_claim(struct scratch *s, const struct decision *d)
 	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
 		return -EEXIST;
 	/* Busy: another CPU renews the same, or the flow dies of age with its other entry. */
-	flow_rewrite(f, &s->flow, false);
+	flow_rewrite(f, &s->flow, d->reopen);
 	return 0;
 }
 

@@ -74,8 +74,7 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 			*mode = FLOW_REOPEN;
 	}
 	if ((p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && p->tuple.proto == PROTO_TCP &&
-	    (((h->tcp | other->tcp) & TCP_RST) || (h->tcp & other->tcp & TCP_FIN)) &&
-	    !(h->flags & TW_HALF_REPLY_ENTRY))
+	    tcp_closed(h, other))
 		*mode = FLOW_REOPEN;
 	d->in = p->in;
 	if (*mode == FLOW_REOPEN || h->flags & TW_HALF_OPENER) {
@@ -235,6 +234,7 @@ __weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enu
 				return TW_REASON_NO_MASQ;
 		}
 		s->nat_addr = d->masq;
+		d->reopen = mode == FLOW_REOPEN;
 		reason = snat_claim(skb, s, d, keep);
 		if (reason)
 			return reason;

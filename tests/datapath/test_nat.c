@@ -115,6 +115,37 @@ static void i6_lost_forward_entry_is_rebuilt(struct lab *lab, int family)
 		       OUT(UDP, OUTSIDE, A, 53, 4000, .ttl = 63)));
 }
 
+/* A tuple that is used again is a new connection: it does not die as young as a closed one. */
+static void i11_translated_tuple_is_used_again(struct lab *lab, int family)
+{
+	const struct spec syn = P(TCP, A, OUTSIDE, 4000, 80, SYN);
+	struct tw_collect_args args = {};
+	struct tw_settings s;
+	struct tw_flow flow;
+	struct tw_tuple t;
+	unsigned int dir;
+
+	datapath_settings_default(&s);
+	LAB_STEPS(lab, family,
+		  STEP(FROM_A, syn, OUT(TCP, NODE, OUTSIDE, 0, 80, SYN, .ttl = 63), .entries = 2),
+		  STEP(UP, P(TCP, OUTSIDE, NODE, 80, SNAT_PORT, SYN | ACK), REDIRECT),
+		  STEP(UP, P(TCP, OUTSIDE, NODE, 80, SNAT_PORT, FIN | ACK), REDIRECT),
+		  STEP(FROM_A, P(TCP, A, OUTSIDE, 4000, 80, FIN | ACK), REDIRECT),
+		  /* The same port again: the server would see another connection else. */
+		  STEP(FROM_A, syn, OUT(TCP, NODE, OUTSIDE, SNAT_PORT, 80, SYN, .ttl = 63)),
+		  STEP(UP, P(TCP, OUTSIDE, NODE, 80, SNAT_PORT, SYN | ACK), REDIRECT),
+		  STEP(FROM_A, P(TCP, A, OUTSIDE, 4000, 80, ACK), REDIRECT));
+	spec_tuple(&syn, family, &t);
+	assert_int_equal(lab_flow_get(lab, &t, &flow, &dir), 0);
+	assert_int_equal(flow.half[dir].tcp, SYN);
+	args.now = flow.half[dir].seen + s.life_tcp_closed + s.hz;
+	assert_int_equal(datapath_collect(lab->dp, &args), 0);
+	assert_int_equal(args.marked, 0);
+	args.now = flow.half[dir].seen + s.life_tcp_established + s.hz;
+	assert_int_equal(datapath_collect(lab->dp, &args), 0);
+	assert_int_equal(args.marked, 1);
+}
+
 static void i6_lost_reply_entry_is_rebuilt(struct lab *lab, int family)
 {
 	const struct spec up = P(UDP, A, OUTSIDE, 4000, 53);
@@ -304,6 +335,7 @@ int main(void)
 		LAB_TEST(i6_failed_second_insert_undoes_the_first),
 		LAB_TEST(i6_lost_forward_entry_is_rebuilt),
 		LAB_TEST(i6_lost_reply_entry_is_rebuilt),
+		LAB_TEST(i11_translated_tuple_is_used_again),
 		LAB_TEST(i4_redecision_keeps_its_port_when_others_are_free),
 		LAB_TEST(i10_refused_translation_is_not_charged),
 		LAB_TEST(i7_live_reply_entry_is_adopted),
