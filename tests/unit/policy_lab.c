@@ -6,6 +6,14 @@
 
 #include "unit.h"
 
+static void *grow(void *v, size_t size)
+{
+	void *grown = realloc(v, size);
+
+	assert_non_null(grown);
+	return grown;
+}
+
 /* ---- peers ---------------------------------------------------------------------------------- */
 
 static int peer_order(const void *a, const void *b)
@@ -26,7 +34,7 @@ static bool peer_present(const struct lab *lab, uint32_t set, uint32_t identity)
 
 static void peers_add(struct lab *lab, const struct plan_peer *v, size_t n)
 {
-	lab->peers = realloc(lab->peers, (lab->n_peers + n + 1) * sizeof(*lab->peers));
+	lab->peers = grow(lab->peers, (lab->n_peers + n + 1) * sizeof(*lab->peers));
 	for (size_t i = 0; i < n; i++) {
 		assert_true(v[i].key.set != TW_SET_NONE && v[i].key.set != TW_SET_ANY);
 		assert_true(v[i].key.identity >= TW_ID_FIRST);
@@ -84,7 +92,7 @@ static void version_add(struct lab *lab, const struct plan_version *v)
 	if (v->version >= lab->n_versions) {
 		uint32_t n = v->version * 2 + 16;
 
-		lab->versions = realloc(lab->versions, n * sizeof(*lab->versions));
+		lab->versions = grow(lab->versions, n * sizeof(*lab->versions));
 		memset(lab->versions + lab->n_versions, 0,
 		       (n - lab->n_versions) * sizeof(*lab->versions));
 		lab->n_versions = n;

@@ -77,6 +77,29 @@ static void test_numbers_are_reused_after_commit(void **state)
 	assert_int_equal(rig.lab.eps[1].version, first);
 }
 
+/* Numbers of the last run wait for their content through the first commit, and no longer. */
+static void test_restored_numbers(void **state)
+{
+	const struct policy_id ids[] = {
+		{ POLICY_ID_VERSION, "somebody else's", 1 },
+		{ POLICY_ID_IDENTITY, "the secret ....", 0 },
+		{ POLICY_ID_VERSION, "a damaged row..", 0 },
+	};
+	struct policy_id *now;
+	size_t n;
+
+	assert_int_equal(policy_restore_ids(rig.policy, ids, 3), 0);
+	rig_endpoint(&rig, 1, "n", "a", "10.0.0.1", NULL);
+	assert_int_equal(policy_export_ids(rig.policy, &now, &n), 0);
+	assert_int_equal(n, 2);
+	assert_memory_equal(&now[0], &ids[1], sizeof(ids[1]));
+	free(now);
+	rig_apply(&rig, rig_policy("n", "p", ALLOW_CIDR("10.1.0.0/16")));
+	assert_int_equal(rig.lab.eps[1].version, 2);
+	rig_apply(&rig, rig_policy("n", "p", ALLOW_CIDR("10.2.0.0/16")));
+	assert_int_equal(rig.lab.eps[1].version, 1);
+}
+
 static void test_replicas_are_one_identity(void **state)
 {
 	struct policy_stats stats;
@@ -567,6 +590,7 @@ int main(void)
 		CASE(test_no_policy_is_version_0),
 		CASE(test_versions_are_shared_by_content),
 		CASE(test_numbers_are_reused_after_commit),
+		CASE(test_restored_numbers),
 		CASE(test_replicas_are_one_identity),
 		CASE(test_families_have_identities_of_their_own),
 		CASE(test_ipv6_prefixes_are_not_for_ipv4),

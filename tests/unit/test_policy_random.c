@@ -11,284 +11,17 @@
 
 #include "unit.h"
 
+#include "policy_chance.h"
 #include "policy_lab.h"
 #include "policy_model.h"
 
-#define N_NS 3
-#define N_PODS 12
+#define N_PODS (CHANCE_NS * CHANCE_PODS)
 #define N_POLICIES 10
 #define N_SLOTS 6
-#define MAX_OBJECTS (N_NS + N_PODS + N_POLICIES)
+#define MAX_OBJECTS (CHANCE_NS + N_PODS + N_POLICIES)
 #define SHARDS 6 /* histories, each from an empty state */
 
-static const char *const ns_names[N_NS] = { "x", "y", "z" };
-static const char *const values[] = { "a", "b", "c" };
-static const char *const keys[] = { "app", "tier", "env" };
-static const char *const port_names[] = { "http", "dns", "metrics" };
-static const char *const cidrs[] = {
-	"0.0.0.0/0",   "10.0.0.0/8",  "10.0.0.0/16",	"10.0.0.0/24",	 "10.0.1.0/24",
-	"10.0.0.2/32", "10.0.0.0/30", "192.168.0.0/16", "10.1.0.0/31",	 "10.0.1.3/32",
-	"128.0.0.0/1", "::/0",	      "::/1",		"::/64",	 "fd00::/16",
-	"fd00::/112",  "fd00::1/128", "fd00::1:0/112",	"2001:db8::/32",
-};
-static const char *const pod_addrs[] = {
-	"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.1", "10.0.1.2",  "10.0.1.3",
-	"10.1.0.1", "fd00::1",	"fd00::2",  "fd00::3",	"fd00::1:1", "fd00::1:2",
-};
-static const char *const world_addrs[] = {
-	"10.0.0.9",  "10.0.1.77", "10.1.0.0",	 "192.168.1.1", "192.168.2.2", "8.8.8.8",
-	"200.1.1.1", "fd00::9",	  "2001:db8::1", "::1:2",	"4000::1",
-};
-static const struct {
-	uint8_t proto;
-	uint16_t port;
-} probes[] = {
-	{ IPPROTO_TCP, 80 },	{ IPPROTO_TCP, 81 }, { IPPROTO_TCP, 8080 }, { IPPROTO_TCP, 0 },
-	{ IPPROTO_UDP, 53 },	{ IPPROTO_UDP, 80 }, { IPPROTO_SCTP, 80 },  { IPPROTO_ICMP, 0 },
-	{ IPPROTO_TCP, 65535 }, { IPPROTO_UDP, 81 },
-};
-
-#define COUNT(array) (sizeof(array) / sizeof(*(array)))
-#define MAX_PEERS (COUNT(pod_addrs) + COUNT(world_addrs) + 2 * N_SLOTS)
-
-/* ---- chance --------------------------------------------------------------------------------- */
-
-static uint64_t seed;
-
-static uint32_t rnd(uint32_t n)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (uint32_t)((seed * 0x2545f4914f6cdd1dull) >> 33) % n;
-}
-
-#define pick(array) ((array)[rnd(COUNT(array))])
-
-/* ---- objects -------------------------------------------------------------------------------- */
-
-struct text {
-	char v[8192];
-	size_t n;
-};
-
-static void add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void add(struct text *t, const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	t->n += (size_t)vsnprintf(t->v + t->n, sizeof(t->v) - t->n, fmt, args);
-	va_end(args);
-	assert_true(t->n < sizeof(t->v));
-}
-
-static struct object *object_from(const struct text *t)
-{
-	struct object_list list;
-	struct object_error err;
-	struct object *obj;
-
-	if (object_parse("random", t->v, t->n, &list, &err))
-		fail_msg("%s: %s\n%s", err.field, err.text, t->v);
-	assert_int_equal(list.n, 1);
-	obj = list.v[0];
-	free(list.v);
-	return obj;
-}
-
-static void add_labels(struct text *t, uint32_t chance)
-{
-	bool some = false;
-
-	add(t, "{");
-	for (size_t i = 0; i < COUNT(keys); i++) {
-		if (rnd(100) >= chance)
-			continue;
-		add(t, "%s\"%s\": \"%s\"", some ? ", " : "", keys[i], pick(values));
-		some = true;
-	}
-	add(t, "}");
-}
-
-static void add_selector(struct text *t, bool of_ns)
-{
-	uint32_t n = rnd(3);
-
-	if (!rnd(4)) {
-		add(t, "{}");
-		return;
-	}
-	add(t, "{matchLabels: ");
-	if (of_ns && rnd(2))
-		add(t, "{kubernetes.io/metadata.name: \"%s\"}", pick(ns_names));
-	else
-		add_labels(t, 35);
-	add(t, ", matchExpressions: [");
-	for (uint32_t i = 0; i < n; i++) {
-		static const char *const ops[] = { "In", "NotIn", "Exists", "DoesNotExist" };
-		uint32_t op = rnd(4);
-
-		add(t, "%s{key: %s, operator: %s", i ? ", " : "", pick(keys), ops[op]);
-		if (op < 2)
-			add(t, ", values: [\"%s\", \"%s\"]", pick(values), pick(values));
-		add(t, "}");
-	}
-	add(t, "]}");
-}
-
-static void add_block(struct text *t)
-{
-	const char *cidr = pick(cidrs);
-	struct prefix outer, inner;
-	bool some = false;
-
-	assert_int_equal(prefix_parse(cidr, &outer), 0);
-	add(t, "{ipBlock: {cidr: \"%s\", except: [", cidr);
-	for (uint32_t i = rnd(4); i; i--) {
-		const char *except = pick(cidrs);
-
-		prefix_parse(except, &inner);
-		if (inner.len <= outer.len || !prefix_contains(&outer, &inner.addr))
-			continue;
-		add(t, "%s\"%s\"", some ? ", " : "", except);
-		some = true;
-	}
-	add(t, "]}}");
-}
-
-static void add_peers(struct text *t)
-{
-	uint32_t n = rnd(4);
-
-	add(t, "[");
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t kind = rnd(5);
-
-		if (i)
-			add(t, ", ");
-		if (kind < 2) {
-			add_block(t);
-			continue;
-		}
-		add(t, "{");
-		if (kind != 2) {
-			add(t, "podSelector: ");
-			add_selector(t, false);
-		}
-		if (kind != 3) {
-			add(t, "%snamespaceSelector: ", kind != 2 ? ", " : "");
-			add_selector(t, true);
-		}
-		add(t, "}");
-	}
-	add(t, "]");
-}
-
-static void add_ports(struct text *t)
-{
-	static const char *const protos[] = { "TCP", "UDP", "SCTP" };
-	uint32_t n = rnd(3);
-
-	add(t, "[");
-	for (uint32_t i = 0; i < n; i++) {
-		uint16_t port = probes[rnd(6)].port;
-
-		add(t, "%s{protocol: %s", i ? ", " : "", pick(protos));
-		switch (rnd(5)) {
-		case 0:
-			break;
-		case 1:
-		case 2:
-			add(t, ", port: %s", pick(port_names));
-			break;
-		case 3:
-			add(t, ", port: %u", port ? port : 1);
-			break;
-		default:
-			add(t, ", port: %u, endPort: %u", port ? port : 1,
-			    rnd(3) ? port + 1u + rnd(9000) : 65535u);
-		}
-		add(t, "}");
-	}
-	add(t, "]");
-}
-
-static void add_rules(struct text *t, const char *peers)
-{
-	uint32_t n = rnd(4);
-
-	add(t, "[");
-	for (uint32_t i = 0; i < n; i++) {
-		bool to = rnd(5);
-
-		add(t, "%s{", i ? ", " : "");
-		if (to) {
-			add(t, "%s: ", peers);
-			add_peers(t);
-		}
-		if (rnd(5)) {
-			add(t, "%sports: ", to ? ", " : "");
-			add_ports(t);
-		}
-		add(t, "}");
-	}
-	add(t, "]");
-}
-
-static struct object *random_policy(uint32_t i)
-{
-	static const char *const types[] = { "[Ingress]", "[Egress]", "[Ingress, Egress]", "[]" };
-	struct text t = {};
-
-	add(&t,
-	    "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p%u, "
-	    "namespace: %s}, spec: {podSelector: ",
-	    i, ns_names[i % N_NS]);
-	add_selector(&t, false);
-	add(&t, ", policyTypes: %s, ingress: ", pick(types));
-	add_rules(&t, "from");
-	add(&t, ", egress: ");
-	add_rules(&t, "to");
-	add(&t, "}}");
-	return object_from(&t);
-}
-
-static struct object *random_pod(uint32_t i)
-{
-	static const char *const protos[] = { "TCP", "UDP" };
-	struct text t = {};
-
-	add(&t,
-	    "{apiVersion: v1, kind: Pod, metadata: {name: pod%u, namespace: %s, labels: ", i / N_NS,
-	    ns_names[i % N_NS]);
-	add_labels(&t, 60);
-	add(&t, "}, spec: {hostNetwork: %s, containers: [{ports: [", rnd(10) ? "false" : "true");
-	/* Mostly the ports that pods of this name always have. */
-	for (uint32_t j = rnd(5) ? i % 4 : rnd(4); j; j--) {
-		bool usual = rnd(5);
-		uint16_t port = probes[usual ? (i + j) % 5 : rnd(6)].port;
-
-		add(&t, "{name: %s, containerPort: %u, protocol: %s}%s",
-		    port_names[usual ? j % 3 : rnd(3)], port ? port : 1,
-		    protos[usual ? j / 3 : rnd(2)], j > 1 ? ", " : "");
-	}
-	add(&t, "]}]}, status: {podIPs: [");
-	for (uint32_t j = rnd(3); j; j--)
-		add(&t, "{ip: \"%s\"}%s", pick(pod_addrs), j > 1 ? ", " : "");
-	add(&t, "], phase: %s}}", rnd(10) ? "Running" : "Failed");
-	return object_from(&t);
-}
-
-static struct object *random_ns(uint32_t i)
-{
-	struct text t = {};
-
-	add(&t, "{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: ", ns_names[i]);
-	add_labels(&t, 50);
-	add(&t, "}}");
-	return object_from(&t);
-}
+#define MAX_PEERS (COUNT(chance_pods) + COUNT(chance_world) + 2 * N_SLOTS)
 
 /* ---- a state and its model ------------------------------------------------------------------ */
 
@@ -328,9 +61,9 @@ static union tw_addr addr_of(const char *text)
 
 static struct object *random_object(uint32_t i)
 {
-	return i < N_NS		   ? random_ns(i)
-	       : i < N_NS + N_PODS ? random_pod(i - N_NS)
-				   : random_policy(i - N_NS - N_PODS);
+	return i < CHANCE_NS		? chance_namespace(i)
+	       : i < CHANCE_NS + N_PODS ? chance_pod(i - CHANCE_NS)
+					: chance_policy(i - CHANCE_NS - N_PODS);
 }
 
 static void random_ep(struct state *s, uint32_t slot)
@@ -339,8 +72,8 @@ static void random_ep(struct state *s, uint32_t slot)
 	char text[64];
 
 	*ep = (struct model_ep){ .live = true };
-	strcpy(ep->ns, pick(ns_names));
-	snprintf(ep->pod, sizeof(ep->pod), "pod%u", rnd(N_PODS / N_NS));
+	strcpy(ep->ns, pick(chance_ns));
+	snprintf(ep->pod, sizeof(ep->pod), "pod%u", rnd(CHANCE_PODS));
 	snprintf(text, sizeof(text), "10.0.%u.%u", rnd(2), slot);
 	if (rnd(5))
 		ep->addr4 = addr_of(text);
@@ -348,8 +81,8 @@ static void random_ep(struct state *s, uint32_t slot)
 	if (rnd(5))
 		ep->addr6 = addr_of(text);
 	s->ep_labels[slot] = (struct labels){ &s->ep_label[slot], rnd(2) };
-	s->ep_label[slot] =
-		(struct label){ (char *)(uintptr_t)pick(keys), (char *)(uintptr_t)pick(values) };
+	s->ep_label[slot] = (struct label){ (char *)(uintptr_t)pick(chance_keys),
+					    (char *)(uintptr_t)pick(chance_values) };
 }
 
 /* ---- one change ----------------------------------------------------------------------------- */
@@ -427,7 +160,7 @@ struct checker {
 	union tw_addr peers[MAX_PEERS];
 	size_t n_peers;
 	/* what a packet may meet while the plan is written: bit 0 deny, bit 1 allow */
-	uint8_t may[N_SLOTS][2][MAX_PEERS][COUNT(probes)];
+	uint8_t may[N_SLOTS][2][MAX_PEERS][COUNT(chance_probes)];
 	unsigned int bumps[LAB_EPS]; /* epochs before the plan */
 	uint64_t judged, between, bumped;
 };
@@ -471,10 +204,10 @@ static void collect_peers(struct checker *c)
 	char text[32];
 
 	c->n_peers = 0;
-	for (size_t i = 0; i < COUNT(pod_addrs); i++)
-		c->peers[c->n_peers++] = addr_of(pod_addrs[i]);
-	for (size_t i = 0; i < COUNT(world_addrs); i++)
-		c->peers[c->n_peers++] = addr_of(world_addrs[i]);
+	for (size_t i = 0; i < COUNT(chance_pods); i++)
+		c->peers[c->n_peers++] = addr_of(chance_pods[i]);
+	for (size_t i = 0; i < COUNT(chance_world); i++)
+		c->peers[c->n_peers++] = addr_of(chance_world[i]);
 	for (uint32_t slot = 1; slot < N_SLOTS; slot++) {
 		snprintf(text, sizeof(text), "10.0.0.%u", slot);
 		c->peers[c->n_peers++] = addr_of(text);
@@ -493,10 +226,10 @@ static void judge_after(struct checker *c)
 
 			if (is_foreign(c->new, peer))
 				continue;
-			for (size_t j = 0; j < 2 * COUNT(probes); j++) {
+			for (size_t j = 0; j < 2 * COUNT(chance_probes); j++) {
 				enum tw_direction dir = j & 1;
-				uint8_t proto = probes[j / 2].proto;
-				uint16_t port = probes[j / 2].port;
+				uint8_t proto = chance_probes[j / 2].proto;
+				uint16_t port = chance_probes[j / 2].port;
 				bool want = model_allows(m, m, slot, dir, peer, proto, port);
 				struct policy_answer answer;
 				const struct policy_end end = { .addr = *peer };
@@ -554,16 +287,16 @@ static void expect_between(struct checker *c)
 				    is_ep_addr(c->old, peer) != is_ep_addr(c->new, peer) ||
 				    ports_changed(c, peer);
 
-			for (size_t j = 0; j < 2 * COUNT(probes); j++) {
+			for (size_t j = 0; j < 2 * COUNT(chance_probes); j++) {
 				uint8_t *may = &c->may[slot][j & 1][i][j / 2];
 
 				*may = skip ? 3 : 0;
 				for (size_t k = 0; k < 4 && *may != 3; k++)
-					*may |= (uint8_t)(1u << model_allows(models[k & 1],
-									     models[k >> 1], slot,
-									     j & 1, peer,
-									     probes[j / 2].proto,
-									     probes[j / 2].port));
+					*may |= (uint8_t)(1u << model_allows(
+								  models[k & 1], models[k >> 1],
+								  slot, j & 1, peer,
+								  chance_probes[j / 2].proto,
+								  chance_probes[j / 2].port));
 			}
 		}
 	}
@@ -577,21 +310,23 @@ static void judge_between(void *arg)
 		if (!c->old->eps[slot].live || !c->new->eps[slot].live)
 			continue;
 		for (size_t i = 0; i < c->n_peers; i++) {
-			for (size_t j = 0; j < 2 * COUNT(probes); j++) {
+			for (size_t j = 0; j < 2 * COUNT(chance_probes); j++) {
 				uint8_t may = c->may[slot][j & 1][i][j / 2];
 				bool got;
 
 				if (may == 3)
 					continue;
 				got = lab_allows(&c->lab, slot, j & 1, &c->peers[i],
-						 probes[j / 2].proto, probes[j / 2].port);
+						 chance_probes[j / 2].proto,
+						 chance_probes[j / 2].port);
 				if (!(may >> got & 1)) {
 					char text[64];
 
 					addr_format(&c->peers[i], text, sizeof(text));
 					fail_msg("between: slot %u %s %s %u/%u: got %d", slot,
-						 j & 1 ? "to" : "from", text, probes[j / 2].proto,
-						 probes[j / 2].port, got);
+						 j & 1 ? "to" : "from", text,
+						 chance_probes[j / 2].proto,
+						 chance_probes[j / 2].port, got);
 				}
 				c->between++;
 			}
@@ -628,9 +363,9 @@ static void judge_epochs(struct checker *c)
 			    is_ep_addr(c->old, peer) != is_ep_addr(c->new, peer) ||
 			    (slot_of(c, peer) && was_bumped(c, slot_of(c, peer))))
 				continue;
-			for (size_t j = 0; j < 2 * COUNT(probes); j++) {
-				uint8_t proto = probes[j / 2].proto;
-				uint16_t port = probes[j / 2].port;
+			for (size_t j = 0; j < 2 * COUNT(chance_probes); j++) {
+				uint8_t proto = chance_probes[j / 2].proto;
+				uint16_t port = chance_probes[j / 2].port;
 
 				assert_int_equal(
 					model_allows(old, old, slot, j & 1, peer, proto, port),
@@ -786,7 +521,7 @@ static void test_random(void **state)
 		struct checker *c = calloc(1, sizeof(*c));
 		struct state *old = calloc(1, sizeof(*old)), *new = calloc(1, sizeof(*new));
 
-		seed = shard * 0x9e3779b97f4a7c15ull + 1;
+		chance_seed(shard * 0x9e3779b97f4a7c15ull + 1);
 		c->policy = policy_new();
 		assert_non_null(c->policy);
 		for (uint32_t i = 0; i < rounds; i++) {
