@@ -25,6 +25,11 @@ static __always_inline __u32 flow_life(__u8 proto, const struct tw_flow *f,
 	__u8 tcp0 = f->half[0].tcp | (twin ? twin->half[0].tcp : 0);
 	__u8 tcp1 = f->half[1].tcp | (twin ? twin->half[1].tcp : 0);
 	bool replied = f->half[0].packets && f->half[1].packets;
+	/*
+	 * A SYN with a forged source is answered, too, and again and again. Only the opener's
+	 * second packet says that he had the answer.
+	 */
+	bool opened = f->half[f->half[0].flags & TW_HALF_OPENER ? 0 : 1].packets > 1;
 
 	if (twin) {
 		/* A translated flow uses one half of each entry. */
@@ -37,7 +42,8 @@ static __always_inline __u32 flow_life(__u8 proto, const struct tw_flow *f,
 	case PROTO_TCP:
 		if ((tcp0 | tcp1) & TCP_RST || tcp0 & tcp1 & TCP_FIN)
 			return tw_settings.life_tcp_closed;
-		return replied ? tw_settings.life_tcp_established : tw_settings.life_tcp_new;
+		return replied && opened ? tw_settings.life_tcp_established
+					 : tw_settings.life_tcp_new;
 	case PROTO_UDP:
 		return replied ? tw_settings.life_udp : tw_settings.life_udp_new;
 	case PROTO_ICMP:

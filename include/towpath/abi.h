@@ -410,7 +410,7 @@ struct tw_settings {
 	__u32 snat_first;    /* port range of SNAT, host order, inclusive */
 	__u32 snat_last;
 	__u32 agent_dead;   /* heartbeat older than this: the guard may collect */
-	__u32 life_tcp_new; /* SYN seen, no answer */
+	__u32 life_tcp_new; /* SYN seen, but no answer, or no packet after it */
 	__u32 life_tcp_established;
 	__u32 life_tcp_closed; /* FIN from both, or RST */
 	__u32 life_udp_new;    /* one direction only */

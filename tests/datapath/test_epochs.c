@@ -468,21 +468,24 @@ static void i11_lifetimes(struct lab *lab, int family)
 	datapath_settings_default(&s);
 	const struct {
 		enum what what;
-		bool replied, closed;
+		bool replied, opened, closed;
 		uint32_t life;
 	} rows[] = {
-		{ TCP, false, false, s.life_tcp_new },
-		{ TCP, true, false, s.life_tcp_established },
-		{ TCP, true, true, s.life_tcp_closed },
-		{ UDP, false, false, s.life_udp_new },
-		{ UDP, true, false, s.life_udp },
-		{ ECHO, false, false, s.life_icmp },
-		{ SCTP, true, false, s.life_other },
+		{ TCP, false, false, false, s.life_tcp_new },
+		/* Answered twice, but nobody had sent that SYN. */
+		{ TCP, true, false, false, s.life_tcp_new },
+		{ TCP, true, true, false, s.life_tcp_established },
+		{ TCP, true, true, true, s.life_tcp_closed },
+		{ UDP, false, false, false, s.life_udp_new },
+		{ UDP, true, false, false, s.life_udp },
+		{ ECHO, false, false, false, s.life_icmp },
+		{ SCTP, true, false, false, s.life_other },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const struct spec up = P(rows[i].what, A, B, 4000, 80, SYN);
 		const struct spec down = P(rows[i].what, B, A, 80, 4000, SYN | ACK);
+		const struct spec ack = P(TCP, A, B, 4000, 80, ACK);
 		const struct spec fins[] = { P(TCP, A, B, 4000, 80, FIN | ACK),
 					     P(TCP, B, A, 80, 4000, FIN | ACK) };
 		struct tw_flow flow;
@@ -490,8 +493,10 @@ static void i11_lifetimes(struct lab *lab, int family)
 		uint32_t seen;
 
 		send_expect(lab, family, FROM_A, &up, REDIRECTED, 0);
-		if (rows[i].replied)
+		for (int n = 0; rows[i].replied && n < 2; n++)
 			send_expect(lab, family, FROM_B, &down, REDIRECTED, 0);
+		if (rows[i].opened)
+			send_expect(lab, family, FROM_A, &ack, REDIRECTED, 0);
 		if (rows[i].closed) {
 			send_expect(lab, family, FROM_A, &fins[0], REDIRECTED, 0);
 			send_expect(lab, family, FROM_B, &fins[1], REDIRECTED, 0);
