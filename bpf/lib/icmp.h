@@ -104,6 +104,8 @@ __weak __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half
 		    bpf_l3_csum_replace(skb, in->l3_off + 10, before, a, 4))
 			return TW_REASON_TRUNCATED;
 	} else {
+		/* As in csum_by_helper(): a complete checksum does not change. */
+		__u64 ipv6 = tw_settings.csum_ipv6 ? BPF_F_IPV6 : 0;
 		__s64 diff;
 
 		if (bpf_skb_load_bytes(skb, outer_off, &old, 16))
@@ -111,7 +113,7 @@ __weak __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half
 		diff = bpf_csum_diff((__be32 *)&old, 16, (__be32 *)&new, 16, 0);
 		if (bpf_skb_store_bytes(skb, outer_off, &new, 16, 0) ||
 		    bpf_skb_store_bytes(skb, inner_off, &new, 16, 0) ||
-		    bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR) ||
+		    bpf_l4_csum_replace(skb, check, 0, diff, BPF_F_PSEUDO_HDR | ipv6) ||
 		    bpf_l4_csum_replace(skb, check, 0, diff, 0))
 			return TW_REASON_TRUNCATED;
 	}

@@ -247,6 +247,10 @@ static void i12_icmp_error_is_translated(struct lab *lab, int family)
 	/* The quoted checksum is not mended: nobody can verify it over a part. */
 	const struct spec seen = P(UDP, NODE, OUTSIDE, SNAT_PORT, 53, .ttl = 63, .no_sum = true);
 	const struct spec sent = P(UDP, A, OUTSIDE, 4000, 53, .ttl = 63, .no_sum = true);
+	const struct run_options complete = { .checksum_complete = true };
+	struct spec quoted = seen;
+	struct outcome got;
+	struct frame in;
 
 	LAB_STEPS(lab, family,
 		  STEP(FROM_A, P(UDP, A, OUTSIDE, 4000, 53),
@@ -260,6 +264,11 @@ static void i12_icmp_error_is_translated(struct lab *lab, int family)
 	LAB_STEPS(lab, family,
 		  STEP(UP, P(TIME_EXCEEDED, ROUTER, NODE, .about = &seen),
 		       OUT(TIME_EXCEEDED, ROUTER, A, .ttl = 63, .about = &sent)));
+	/* A complete checksum of the receiving device must still be that of the packet. */
+	quoted.sport = lab->snat;
+	frame_build(&in, family, &P(TOO_BIG, ROUTER, NODE, .about = &quoted, .mtu = 1400));
+	lab_run(lab, UP, &in, &complete, &got);
+	assert_int_equal(got.verdict, REDIRECTED);
 }
 
 /* An error is no way round a revoked flow. */
