@@ -68,8 +68,8 @@ int datapath_nomasq_set(struct datapath *dp, const union tw_addr *addr, uint8_t 
  * this prefix has an entry. The agent stages a plan with it: an entry set to the word that it
  * resolves to anyway changes no look-up, but holds the room that the real change needs.
  */
-int datapath_prefix_get(struct datapath *dp, const union tw_addr *addr, uint8_t len,
-			uint32_t *word, bool *exact);
+int datapath_prefix_get(struct datapath *dp, const union tw_addr *addr, uint8_t len, uint32_t *word,
+			bool *exact);
 /*
  * Reconciling after a restart: between begin and end, datapath_prefix_set() and
  * datapath_nomasq_set() only collect. End makes the maps hold exactly what was collected: a
