@@ -239,11 +239,40 @@ int agent_reconcile(struct agent *a, char *err, size_t err_len)
 
 /* ---- run --------------------------------------------------------------------------------------- */
 
+/* An agent's error as the one sentence of a start that is refused. */
+static int refuse_start(int res, const struct agent_error *refused, char *err, size_t err_len)
+{
+	const struct object_error *at = &refused->at;
+
+	if (res && *at->file)
+		snprintf(err, err_len, "%s:%u:%u: %s%s%s", at->file, at->line, at->column,
+			 at->field, *at->field ? ": " : "", at->text);
+	else if (res)
+		snprintf(err, err_len, "%s", at->text);
+	return res;
+}
+
+static int watches_open(struct agent *a, char *err, size_t err_len)
+{
+	int res = uplinks_start(a->uplinks, err, err_len);
+
+	if (res)
+		return res;
+	res = filters_new(&a->filters, a);
+	if (!res)
+		res = tick_new(&a->tick, a);
+	if (res)
+		snprintf(err, err_len, "cannot watch this node: %s", strerror(-res));
+	return res;
+}
+
 static int agent_open(struct agent *a, char *err, size_t err_len)
 {
 	struct agent_error refused = {};
 	int res = state_open(a, err, err_len);
 
+	if (!res)
+		res = refuse_start(agent_check_dir(a, &refused), &refused, err, err_len);
 	if (!res)
 		res = kernel_open(a, err, err_len);
 	if (!res)
@@ -257,30 +286,13 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 	if (!res)
 		res = agent_restore_ports(a, err, err_len);
 	if (!res)
-		res = uplinks_start(a->uplinks, err, err_len);
-	if (!res && filters_new(&a->filters, a)) {
-		snprintf(err, err_len, "cannot watch the filters of interfaces");
-		res = -EIO;
-	}
-	if (!res && tick_new(&a->tick, a)) {
-		snprintf(err, err_len, "out of memory");
-		res = -ENOMEM;
-	}
+		res = watches_open(a, err, err_len);
 	if (res)
 		return res;
 	agent_endpoint_pending(a);
-	res = agent_apply_dir(a, &refused);
-	if (res) {
-		const struct object_error *at = &refused.at;
-
-		if (*at->file)
-			snprintf(err, err_len, "%s:%u:%u: %s%s%s", at->file, at->line, at->column,
-				 at->field, *at->field ? ": " : "", at->text);
-		else
-			snprintf(err, err_len, "%s", at->text);
-		return res;
-	}
-	res = api_new(&a->api, a, err, err_len);
+	res = refuse_start(agent_apply_dir(a, &refused), &refused, err, err_len);
+	if (!res)
+		res = api_new(&a->api, a, err, err_len);
 	return res ? res : guard_drop(err, err_len);
 }
 

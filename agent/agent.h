@@ -142,7 +142,9 @@ int agent_delete(struct agent *a, const struct agent_file *files, size_t n, bool
 		 json_t **reply, struct agent_error *err);
 int agent_delete_one(struct agent *a, enum object_kind kind, const char *ns, const char *name,
 		     json_t **reply, struct agent_error *err);
-/* Applies the files of --objects-dir. */
+/* Whether the files of --objects-dir are good: a start that is refused changes nothing. */
+int agent_check_dir(const struct agent *a, struct agent_error *err);
+/* Applies them. */
 int agent_apply_dir(struct agent *a, struct agent_error *err);
 
 /* ---- endpoints (attach.c, restore.c) ----------------------------------------------------------- */

@@ -188,6 +188,13 @@ int guard_dirs(const struct agent_options *opts, int *lock, char *err, size_t er
 {
 	char path[4096];
 
+	if (strlen(opts->run_dir) + sizeof("/towpath.sock") >
+	    sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
+		snprintf(err, err_len,
+			 "the path of the socket below %s is too long; choose a shorter --run-dir",
+			 opts->run_dir);
+		return -ENAMETOOLONG;
+	}
 	snprintf(path, sizeof(path), "%s/pending-del", opts->state_dir);
 	int res = dir_make(path, 0755, err, err_len);
 	if (res)

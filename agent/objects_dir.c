@@ -66,21 +66,21 @@ static int file_read(const char *path, struct agent_file *file)
 	return 0;
 }
 
-int agent_apply_dir(struct agent *a, struct agent_error *err)
+static int folder_read(struct folder *folder, const struct agent_options *opts,
+		       struct agent_error *err)
 {
-	__attribute__((cleanup(folder_clear))) struct folder folder = {};
-	const char *dir = a->opts->objects_dir;
+	const char *dir = opts->objects_dir;
 	struct dirent **entries = NULL;
 	int n = scandir(dir, &entries, is_object_file, alphasort);
 	int res = 0;
 
-	if (n < 0 && errno == ENOENT && !a->opts->objects_dir_given)
+	if (n < 0 && errno == ENOENT && !opts->objects_dir_given)
 		return 0;
 	if (n < 0)
 		return agent_refuse(err, AGENT_INVALID, "cannot read --objects-dir %s: %s", dir,
 				    strerror(errno));
-	folder.v = calloc((size_t)n + 1, sizeof(*folder.v));
-	if (!folder.v)
+	folder->v = calloc((size_t)n + 1, sizeof(*folder->v));
+	if (!folder->v)
 		res = agent_refuse(err, AGENT_INTERNAL, "out of memory");
 	for (int i = 0; i < n; i++) {
 		char path[4096];
@@ -89,17 +89,44 @@ int agent_apply_dir(struct agent *a, struct agent_error *err)
 		free(entries[i]);
 		if (res)
 			continue;
-		res = file_read(path, &folder.v[folder.n]);
+		res = file_read(path, &folder->v[folder->n]);
 		if (res)
 			res = agent_refuse(err, AGENT_INVALID, "cannot read %.400s: %s", path,
 					   strerror(-res));
 		else
-			folder.n++;
+			folder->n++;
 	}
 	free(entries);
+	return res;
+}
+
+int agent_check_dir(const struct agent *a, struct agent_error *err)
+{
+	__attribute__((cleanup(folder_clear))) struct folder folder = {};
+	int res = folder_read(&folder, a->opts, err);
+
+	for (size_t i = 0; !res && i < folder.n; i++) {
+		const struct agent_file *file = &folder.v[i];
+		struct agent_error e = { .code = AGENT_INVALID };
+		struct object_list list = {};
+
+		res = object_parse(file->name, file->text, file->len, &list, &e.at);
+		if (res)
+			*err = e;
+		else
+			object_list_clear(&list);
+	}
+	return res;
+}
+
+int agent_apply_dir(struct agent *a, struct agent_error *err)
+{
+	__attribute__((cleanup(folder_clear))) struct folder folder = {};
+	json_t *reply = NULL;
+	int res = folder_read(&folder, a->opts, err);
+
 	if (res || !folder.n)
 		return res;
-	json_t *reply = NULL;
 	res = agent_apply(a, folder.v, folder.n, false, &reply, err);
 	json_decref(reply);
 	return res;

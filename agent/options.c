@@ -189,7 +189,7 @@ static int option_set(struct agent_options *opts, int id, const char *arg)
 		puts("towpathd " TOWPATH_VERSION);
 		return 0;
 	default:
-		return 2; /* getopt has said why */
+		return -1;
 	}
 }
 
@@ -205,7 +205,12 @@ int options_parse(struct agent_options *opts, int argc, char **argv)
 		.masquerade6 = true,
 		.flow_log = FLOW_LOG_DEFAULT,
 	};
-	while ((id = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+		if (id == '?')
+			return usage("%s option '%s'", "there is no", argv[optind - 1]);
+		if (id == ':')
+			return usage("%s needs a value%s", argv[optind - 1], "");
 		int status = option_set(opts, id, optarg);
 
 		if (status >= 0)

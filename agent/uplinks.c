@@ -227,6 +227,47 @@ static void watch_ready(uv_poll_t *poll, int status, int events)
 		uv_timer_start(&u->settle, settled, SETTLE_MS, 0);
 }
 
+/* Whether one contains the other: they are the same as far as the shorter one goes. */
+static bool prefixes_overlap(const struct prefix *a, const struct prefix *b)
+{
+	unsigned int bits = a->len < b->len ? a->len : b->len;
+
+	if (memcmp(&a->addr, &b->addr, bits / 8))
+		return false;
+	return bits % 8 == 0 ||
+	       !((a->addr.byte[bits / 8] ^ b->addr.byte[bits / 8]) >> (8 - bits % 8));
+}
+
+/*
+ * Hosts on a network of the node's own cannot be pods too: their addresses would be handed out
+ * twice, and be dropped as nobody's.
+ */
+static int pools_check(const struct uplinks *u, char *err, size_t err_len)
+{
+	const struct agent_options *opts = u->a->opts;
+
+	for (size_t i = 0; i < u->n_addrs; i++) {
+		struct prefix link = { .addr = u->addrs[i].addr, .len = u->addrs[i].len };
+		char ours[64], theirs[64], name[IF_NAMESIZE] = "?";
+
+		if (link.len == 128 || addr_is_loopback(&link.addr))
+			continue;
+		for (size_t j = 0; j < opts->n_pod_cidrs; j++) {
+			if (!prefixes_overlap(&opts->pod_cidrs[j], &link))
+				continue;
+			prefix_format(&opts->pod_cidrs[j], ours, sizeof(ours));
+			prefix_format(&link, theirs, sizeof(theirs));
+			if_indextoname(u->addrs[i].ifindex, name);
+			snprintf(err, err_len,
+				 "the pod subnet %s overlaps with %s of the interface %s; choose "
+				 "another with --pod-cidr",
+				 ours, theirs, name);
+			return -EADDRINUSE;
+		}
+	}
+	return 0;
+}
+
 int uplinks_new(struct uplinks **out, struct agent *a, char *err, size_t err_len)
 {
 	struct uplinks *u = calloc(1, sizeof(*u));
@@ -243,6 +284,8 @@ int uplinks_new(struct uplinks **out, struct agent *a, char *err, size_t err_len
 		snprintf(err, err_len, "cannot watch this node's interfaces: %s", strerror(-res));
 	else
 		res = look(u, &changed, err, err_len);
+	if (!res)
+		res = pools_check(u, err, err_len);
 	if (res) {
 		uplinks_free(u);
 		return res;
