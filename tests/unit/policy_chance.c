@@ -34,6 +34,17 @@ const struct chance_probe chance_probes[10] = {
 /* ---- chance --------------------------------------------------------------------------------- */
 
 static uint64_t seed;
+static const char *const *pod_addrs = chance_pods, *const *blocks = cidrs;
+static uint32_t n_pod_addrs = COUNT(chance_pods), n_blocks = COUNT(cidrs);
+
+void chance_addresses(const char *const *pods, uint32_t n_pods, const char *const *block,
+		      uint32_t n_block)
+{
+	pod_addrs = pods;
+	n_pod_addrs = n_pods;
+	blocks = block;
+	n_blocks = n_block;
+}
 
 void chance_seed(uint64_t value)
 {
@@ -123,14 +134,14 @@ static void add_selector(struct text *t, bool of_ns)
 
 static void add_block(struct text *t)
 {
-	const char *cidr = pick(cidrs);
+	const char *cidr = blocks[rnd(n_blocks)];
 	struct prefix outer, inner;
 	bool some = false;
 
 	assert_int_equal(prefix_parse(cidr, &outer), 0);
 	add(t, "{ipBlock: {cidr: \"%s\", except: [", cidr);
 	for (uint32_t i = rnd(4); i; i--) {
-		const char *except = pick(cidrs);
+		const char *except = blocks[rnd(n_blocks)];
 
 		prefix_parse(except, &inner);
 		if (inner.len <= outer.len || !prefix_contains(&outer, &inner.addr))
@@ -258,7 +269,7 @@ struct object *chance_pod(uint32_t i)
 	}
 	add(&t, "]}]}, status: {podIPs: [");
 	for (uint32_t j = rnd(3); j; j--)
-		add(&t, "{ip: \"%s\"}%s", pick(chance_pods), j > 1 ? ", " : "");
+		add(&t, "{ip: \"%s\"}%s", pod_addrs[rnd(n_pod_addrs)], j > 1 ? ", " : "");
 	add(&t, "], phase: %s}}", rnd(10) ? "Running" : "Failed");
 	return object_from(&t);
 }

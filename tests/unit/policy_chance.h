@@ -25,6 +25,9 @@ extern const struct chance_probe {
 } chance_probes[10];
 
 void chance_seed(uint64_t seed);
+/* Other addresses of pods and other blocks than those above; borrowed. */
+void chance_addresses(const char *const *pods, uint32_t n_pods, const char *const *blocks,
+		      uint32_t n_blocks);
 uint32_t rnd(uint32_t n); /* 0 .. n - 1 */
 
 /* One object each; names follow from the number, the rest is chance. */
