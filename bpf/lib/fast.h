@@ -25,7 +25,7 @@ static __always_inline int packet_jump(struct __sk_buff *skb, __u32 jump, __u32 
 static __always_inline bool packet_too_big(struct __sk_buff *skb, const struct packet *p, __u32 mtu)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__u8 *offset = data + (p->l4_off & 0x1ff) + 12;
+	__u8 *offset = data + (p->l4_off & (HEADERS_MAX - 1)) + 12;
 	__u32 headers = p->l4_off - ETH_HLEN;
 
 	if (likely(p->len <= mtu))

@@ -165,7 +165,7 @@ static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct re
 		return 0;
 	if (r->proto == PROTO_TCP || r->proto == PROTO_UDP || r->proto == PROTO_ICMP ||
 	    r->proto == PROTO_ICMP6) {
-		__u32 off = (r->l4_off & 0x1ff) + l4_port_off(r->proto, r->source);
+		__u32 off = (r->l4_off & (HEADERS_MAX - 1)) + l4_port_off(r->proto, r->source);
 		__be16 *port = data + off;
 
 		if ((void *)(port + 1) > end)
@@ -182,7 +182,7 @@ static __always_inline int packet_rewrite(struct __sk_buff *skb, const struct re
 		old_sum = new_sum = 0;
 	summed = skb_ip_summed(skb);
 	if (summed != CHECKSUM_COMPLETE) {
-		__u16 *check = data + (r->l4_off & 0x1ff) + csum_off;
+		__u16 *check = data + (r->l4_off & (HEADERS_MAX - 1)) + csum_off;
 
 		if ((void *)(check + 1) > end)
 			return TW_REASON_TRUNCATED;

@@ -176,6 +176,8 @@ enum packet_flags {
 	PACKET_NO_ENTRY = 1 << 4, /* the flow table was asked already: it has none */
 };
 
+#define HEADERS_MAX 512 /* bytes of a frame that its headers may take; a power of two */
+
 struct packet {
 	struct tw_tuple tuple;
 	__u32 in;     /* TW_IN_* */

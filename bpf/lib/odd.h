@@ -49,7 +49,7 @@ static __always_inline int slow_odd(struct __sk_buff *skb)
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return odd_unparsed(skb, s, TW_REASON_NOT_IP);
 	/* So that headers can be read and written in place; data beyond is of no interest. */
-	bpf_skb_pull_data(skb, skb->len < 128 ? skb->len : 128);
+	bpf_skb_pull_data(skb, skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX);
 	reason = packet_parse(skb, &s->packet);
 	if (reason)
 		return odd_unparsed(skb, s, reason);

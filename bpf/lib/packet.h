@@ -174,6 +174,9 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 	if (!(p->flags & PACKET_FRAG_LATER) &&
 	    (next == 0 || next == 43 || next == 44 || next == 51 || next == 60))
 		return TW_REASON_EXT_HEADERS;
+	/* What is written to is found by the low bits of l4_off; a TCP header fits behind it. */
+	if (off > HEADERS_MAX - 21)
+		return TW_REASON_EXT_HEADERS;
 	p->tuple.proto = next;
 	p->l4_off = off;
 	return 0;

@@ -213,6 +213,31 @@ static void i12_extension_headers_have_an_end(struct lab *lab, int family)
 	LAB_STEPS(lab, family,
 		  STEP(FROM_A, P(UDP, A, B, 1, 2, .headers = 5), REDIRECT, .entries = 1),
 		  STEP(FROM_A, P(UDP, A, B, 1, 2, .headers = 12), DROPPED(EXT_HEADERS)));
+	/* Few, but so long that what is behind them lies further off than programs write. */
+	for (size_t bytes = 384; bytes <= 1024; bytes += 64) {
+		const size_t off = 14 + 40;
+		uint16_t payload = htons((uint16_t)(bytes + 8));
+		struct outcome got;
+		struct frame in;
+
+		frame_build(&in, family, &P(UDP, A, OUTSIDE, 4000, 53));
+		memmove(in.data + off + bytes, in.data + off, in.len - off);
+		memset(in.data + off, 0, bytes); /* Pad1 */
+		in.data[off] = in.data[14 + 6];
+		in.data[off + 1] = (uint8_t)(bytes / 8 - 1);
+		in.data[14 + 6] = 60;
+		memcpy(in.data + 14 + 4, &payload, sizeof(payload));
+		in.len += bytes;
+		lab_run(lab, FROM_A, &in, NULL, &got);
+		if (bytes >= 448) {
+			assert_int_equal(got.verdict, DROP);
+			assert_int_equal(got.reason, TW_REASON_EXT_HEADERS);
+			continue;
+		}
+		assert_int_equal(got.verdict, REDIRECTED);
+		assert_memory_equal(got.out.data + off, in.data + off, bytes);
+		assert_memory_not_equal(got.out.data + off + bytes, in.data + off + bytes, 2);
+	}
 }
 
 /* A protocol without ports is an entry of its own, under the same policy. */
