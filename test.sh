@@ -41,5 +41,6 @@ done
 scripts/setup.sh
 echo "building ..."
 scripts/build.sh build
+# Debian's own Python: setup.sh has given it pytest.
 # shellcheck disable=SC2086 # lists of words
-exec python3 scripts/run_tests.py $full $layers
+exec /usr/bin/python3 scripts/run_tests.py $full $layers
