@@ -123,7 +123,7 @@ def tagged():
     with Node(start=False) as node:
         done = node.netns.ip("link add link up0 name up0.7 type vlan id 7", check=False)
         if done.returncode != 0:
-            pytest.skip(f"this kernel makes no VLAN device: {done.stderr.strip()}")
+            pytest.skip(f"this kernel makes no VLAN device: {done.stderr.splitlines()[0]}")
         there = node.outside
         for netns, port, ips in (
             (node.netns, "up0", ("198.51.100.2/24", "fd00:51:100::2/64 nodad")),
