@@ -110,6 +110,10 @@ int node_reader_new(struct node_reader **out, const char *text, size_t len,
 	if (len > NODE_MAX_TEXT)
 		return object_error_set(err, 1, 1, "the text is larger than %u MiB; split it",
 					NODE_MAX_TEXT >> 20);
+	if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) { /* a byte order mark, as on Windows */
+		text += 3;
+		len -= 3;
+	}
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;

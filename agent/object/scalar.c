@@ -97,7 +97,12 @@ static int resolve_number(struct node *node, struct arena *mem, const char *text
 		snprintf(buf, sizeof(buf), "%lld", (long long)node->number);
 	} else if (is_float(text) && isfinite(value = strtod(text, NULL))) {
 		node->type = NODE_FLOAT;
-		snprintf(buf, sizeof(buf), "%.17g", value);
+		/* As short as it can be and still be read as the same value. */
+		for (int digits = 15; digits <= 17; digits++) {
+			snprintf(buf, sizeof(buf), "%.*g", digits, value);
+			if (!(strtod(buf, NULL) < value || strtod(buf, NULL) > value))
+				break;
+		}
 	} else {
 		return 0;
 	}

@@ -30,6 +30,9 @@
  * - A new endpoint has no old rules. Its record is written with the flips of 4 and its address
  *   is known in 5.
  * - When P's own labels change, MID is right for the new labels under both rules.
+ * - A version knows the numbers that a named port of an egress rule had when it was compiled: a
+ *   pod that comes in the same change and gives the name another number is not reached by it
+ *   under the old version.
  * - An address of a pod that goes away is denied or judged as before until 6 takes its prefix.
  *
  * Without a flip (no version changes) there is nothing to be between, and 3 is empty.

@@ -90,7 +90,7 @@ struct policy_id {
 };
 
 struct policy *policy_new(void);
-void policy_free(struct policy *p);
+void policy_free(struct policy *p); /* before the objects in force are freed */
 /*
  * Before the first policy_prepare(), which should have all objects and endpoints: numbers that
  * it has no use for are given to others from the second policy_commit() on. -EBUSY, -ENOMEM.

@@ -234,6 +234,10 @@ static void test_documents_and_lists(void **state)
 	assert_int_equal(list.n, 3);
 	assert_string_equal(list.v[2]->name, "c");
 	object_list_clear(&list);
+	list = parse_ok("\xef\xbb\xbf"
+			"apiVersion: v1\r\nkind: Namespace\r\nmetadata: {name: a}\r\n");
+	assert_int_equal(list.n, 1);
+	object_list_clear(&list);
 	list = parse_ok("");
 	assert_int_equal(list.n, 0);
 	object_list_clear(&list);
@@ -249,11 +253,11 @@ static void test_json(void **state)
 		const char *text, *json;
 	} cases[] = {
 		{ "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n"
-		  "    n: 0x10\n    o: 017\n    f: 1.50\n    b: yes\n    z: ~\n    t: 2001-01-01\n"
+		  "    n: 0x10\n    o: 017\n    f: 1.10\n    b: yes\n    z: ~\n    t: 2001-01-01\n"
 		  "    u: 1_000\n    q: \"a\\tb\\\"\\u00e9\"\n    l: |\n      x\n      y\n"
 		  "    s: !!str 80\n    e: ''\n    i: -5\n    v: 1.2.3\n    m: [~]\n",
 		  "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\","
-		  "\"annotations\":{\"n\":16,\"o\":15,\"f\":1.5,\"b\":true,\"z\":null,"
+		  "\"annotations\":{\"n\":16,\"o\":15,\"f\":1.1,\"b\":true,\"z\":null,"
 		  "\"t\":\"2001-01-01\",\"u\":1000,\"q\":\"a\\tb\\\"\xc3\xa9\",\"l\":\"x\\ny\\n\","
 		  "\"s\":\"80\",\"e\":\"\",\"i\":-5,\"v\":\"1.2.3\",\"m\":[null]}}}" },
 		{ "{\n\t\"apiVersion\":\"v1\",\t\"kind\" : \"Pod\" "
