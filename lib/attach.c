@@ -83,7 +83,7 @@ static void clsact_detach(enum hook_kind kind, uint32_t ifindex)
 /* -EOPNOTSUPP-like: this kernel has no tcx. */
 static bool is_unsupported(int res)
 {
-	return res == -EOPNOTSUPP || res == -ENOTSUP || res == -EINVAL;
+	return res == -EOPNOTSUPP || res == -EINVAL;
 }
 
 static int tcx_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifindex)
