@@ -173,7 +173,8 @@ enum packet_flags {
 	PACKET_FRAG_LATER = 1 << 1, /* no layer-4 header in this packet */
 	PACKET_ICMP_ERROR = 1 << 2,
 	PACKET_NO_PORTS = 1 << 3,
-	PACKET_NO_ENTRY = 1 << 4, /* the flow table was asked already: it has none */
+	PACKET_NO_ENTRY = 1 << 4,  /* the flow table was asked already: it has none */
+	PACKET_ASKS_BACK = 1 << 5, /* a request where answers are expected */
 };
 
 #define HEADERS_MAX 512 /* bytes of a frame that its headers may take; a power of two */

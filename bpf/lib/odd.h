@@ -59,8 +59,10 @@ static __always_inline int slow_odd(struct __sk_buff *skb)
 	if (f) {
 		struct tw_half *h = &f->half[dir & 1];
 
-		if (half_current(h, half_decided(h), s->packet.in) &&
-		    !tcp_reopens(f, s->packet.tcp))
+		if (packet_asks_back(&s->packet, h))
+			s->packet.flags |= PACKET_ASKS_BACK;
+		else if (half_current(h, half_decided(h), s->packet.in) &&
+			 !tcp_reopens(f, s->packet.tcp))
 			return flow_finish(skb, s, f, dir, &none);
 	} else {
 		s->packet.flags |= PACKET_NO_ENTRY;

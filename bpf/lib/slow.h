@@ -31,6 +31,16 @@ static __always_inline bool packet_opens(const struct packet *p)
 	return true;
 }
 
+/*
+ * Both ends may ping each other with one identifier, and then share an entry. A request is no
+ * answer: against the opener's direction it must be allowed by itself.
+ */
+static __always_inline bool packet_asks_back(const struct packet *p, const struct tw_half *h)
+{
+	return (p->tuple.proto == PROTO_ICMP || p->tuple.proto == PROTO_ICMP6) &&
+	       icmp_is_request(p->tuple.proto, p->icmp_type) && !(h->flags & TW_HALF_OPENER);
+}
+
 static __always_inline bool uplink_both(__u32 a, __u32 b)
 {
 	return bpf_map_lookup_elem(&tw_uplinks, &a) && bpf_map_lookup_elem(&tw_uplinks, &b);
@@ -361,6 +371,21 @@ static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 	return host_socket(skb, s, &p->tuple) ? -1 : TW_REASON_NAT_NO_FLOW;
 }
 
+/* Epochs first (I4): what is found out later is at least as new as its stamp. */
+static __always_inline void decision_begin(struct scratch *s)
+{
+	struct decision *d = &s->decision;
+
+	__builtin_memset(d, 0, sizeof(*d));
+	s->nat_port = 0;
+	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
+	d->epoch_node = epoch_read(0);
+	/* An end without a slot counts as slot 0, as in stamp_of(). */
+	d->epoch_from = d->epoch_to = d->epoch_node;
+	barrier();
+	d->in = s->packet.in;
+}
+
 static __always_inline int slow_new(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
@@ -376,14 +401,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	d = &s->decision;
 	ends = &s->ends;
 	__builtin_memset(ends, 0, sizeof(*ends));
-	__builtin_memset(d, 0, sizeof(*d));
-	s->nat_port = 0;
-	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
-	d->epoch_node = epoch_read(0);
-	/* An end without a slot counts as slot 0, as in stamp_of(). */
-	d->epoch_from = d->epoch_to = d->epoch_node;
-	barrier();
-	d->in = s->packet.in;
+	decision_begin(s);
 	s->opener = s->packet.tuple;
 	f = s->packet.flags & PACKET_NO_ENTRY ? NULL : flow_find(s, &s->packet.tuple, &dir);
 	if (f) {
@@ -392,6 +410,17 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 
 		if (!e)
 			return TC_DROP;
+		/* What is asked of a translation's address is asked of the node. */
+		if (s->packet.flags & PACKET_ASKS_BACK && h->flags & TW_HALF_REPLY_ENTRY &&
+		    s->packet.hook == TW_HOOK_FROM_UPLINK)
+			return TC_NEXT;
+		if (s->packet.flags & PACKET_ASKS_BACK && h->in == s->packet.in) {
+			reason = flow_judge(skb, s, FLOW_FRESH);
+			ends_fill(ends, d);
+			if (reason)
+				return packet_drop(skb, s, ends, reason);
+			decision_begin(s);
+		}
 		reason = opener_find(s, h, other, d, &mode, stamp_of(e, h->slot_from, h->slot_to));
 		if (reason)
 			return packet_drop(skb, s, ends, reason);

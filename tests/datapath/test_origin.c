@@ -207,6 +207,27 @@ static void i2_refused_opener_revokes_nothing(struct lab *lab, int family)
 		  STEP(UP, P(TCP, KEPT, A, 80, 4000, ACK), REDIRECT));
 }
 
+/* Who is pinged may not ping back because the identifier is the same. */
+static void i1_echo_request_is_no_reply(struct lab *lab, int family)
+{
+	lab_policy(lab, A, ISOLATE_INGRESS, NULL, 0);
+	LAB_STEPS(lab, family, STEP(FROM_A, P(ECHO, A, B, 7), REDIRECT, .entries = 1),
+		  STEP(FROM_B, P(ECHO_REPLY, B, A, 7), REDIRECT),
+		  STEP(FROM_B, P(ECHO, B, A, 7), DROPPED(POLICY_INGRESS)),
+		  STEP(FROM_B, P(ECHO_REPLY, B, A, 7), REDIRECT),
+		  STEP(FROM_A, P(ECHO, A, OUTSIDE, 7), OUT(ECHO, NODE, OUTSIDE, 0, 0, .ttl = 63),
+		       .entries = 2),
+		  STEP(UP, P(ECHO_REPLY, OUTSIDE, NODE, SNAT_PORT), REDIRECT),
+		  /* That is the node's to answer. */
+		  STEP(UP, P(ECHO, OUTSIDE, NODE, SNAT_PORT), TO_STACK),
+		  STEP(FROM_B, P(ECHO, OUTSIDE, NODE, SNAT_PORT), DROPPED(WRONG_INGRESS)));
+	/* Both may: then they share the entry. */
+	lab_policy_none(lab, A);
+	LAB_STEPS(lab, family, STEP(FROM_B, P(ECHO, B, A, 7), REDIRECT),
+		  STEP(FROM_A, P(ECHO_REPLY, A, B, 7), REDIRECT),
+		  STEP(FROM_A, P(ECHO, A, B, 7), REDIRECT));
+}
+
 /* ---- I8: back the way it came -------------------------------------------------------------------- */
 
 static void i8_through_the_stack_is_answered_through_it(struct lab *lab, int family)
@@ -246,6 +267,7 @@ int main(void)
 		LAB_TEST(i1_reply_cannot_reopen_what_is_revoked),
 		LAB_TEST(i1_revoked_to_the_outside),
 		LAB_TEST(i1_redecision_judges_the_stored_opener),
+		LAB_TEST(i1_echo_request_is_no_reply),
 		LAB_TEST(i2_entry_answers_only_its_ingress),
 		LAB_TEST(i2_reply_only_by_its_uplink),
 		LAB_TEST(i2_container_has_only_its_own_source),
