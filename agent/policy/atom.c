@@ -285,7 +285,7 @@ int atom_unref(struct policy *p, struct atom *a)
 
 /* ---- evaluation ----------------------------------------------------------------------------- */
 
-bool block_contains(const struct block *b, const union tw_addr *addr)
+static bool block_contains(const struct block *b, const union tw_addr *addr)
 {
 	if (!prefix_contains(&b->cidr, addr))
 		return false;

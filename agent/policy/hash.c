@@ -46,7 +46,7 @@ void hash_word(struct hash *h, uint64_t word)
 	h->words++;
 }
 
-void hash_bytes(struct hash *h, const void *data, size_t len)
+static void hash_bytes(struct hash *h, const void *data, size_t len)
 {
 	const unsigned char *p = data;
 

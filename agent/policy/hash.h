@@ -35,8 +35,7 @@ struct hash {
 
 struct hash hash_begin(const struct hkey *secret, enum hash_domain domain);
 void hash_word(struct hash *h, uint64_t word);
-void hash_bytes(struct hash *h, const void *data, size_t len); /* its length counts */
-void hash_text(struct hash *h, const char *text);
+void hash_text(struct hash *h, const char *text); /* its length counts */
 void hash_key(struct hash *h, const struct hkey *key);
 struct hkey hash_end(struct hash *h);
 

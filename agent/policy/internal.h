@@ -61,7 +61,6 @@ struct restored {
 
 int number_take(struct numbers *n, const struct hkey *key, uint32_t *out);
 void number_give(struct numbers *n, const struct hkey *key, uint32_t id);
-bool number_used(const struct numbers *n, uint32_t id);
 int number_restore(struct numbers *n, const struct hkey *key, uint32_t id);
 void number_forget_claimed(struct numbers *n);	 /* restored numbers that are in use now */
 void number_forget_unclaimed(struct numbers *n); /* the others: they become free */
@@ -383,11 +382,6 @@ struct policy {
 #define txn_touch(p, list, x)                                                                      \
 	((x)->touched ? 0 : vec_push(&(p)->txn.list, (x)) ? -ENOMEM : ((x)->touched = true, 0))
 
-static inline bool alive(const struct count *refs, enum side side)
-{
-	return side == CUR ? refs->cur : refs->next;
-}
-
 static inline bool atoms_have(const struct atoms *list, const struct atom *atom)
 {
 	uint32_t low = 0, high = list->n;
@@ -429,7 +423,6 @@ int atom_unref(struct policy *p, struct atom *a);
 bool atom_port_holds(const struct atom *a, const struct subject *s, enum side side,
 		     const union tw_addr *addr);
 int atoms_spread(struct policy *p);
-bool block_contains(const struct block *b, const union tw_addr *addr);
 
 /* match.c */
 int index_add(struct policy *p, struct atom *a);
@@ -442,7 +435,6 @@ bool atom_matches(const struct atom *a, const struct subject *s, enum side side)
 int rules_stage(struct policy *p, const struct policy_change *change);
 int rules_compile(struct policy *p);
 void rules_free(struct rules *r);
-int ep_dirty(struct policy *p, struct ep *ep);
 
 /* pname.c */
 int pname_subject(struct policy *p, struct subject *s);

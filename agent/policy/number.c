@@ -66,7 +66,7 @@ static int numbers_grow(struct numbers *n, uint32_t id)
 	return 0;
 }
 
-bool number_used(const struct numbers *n, uint32_t id)
+static bool number_used(const struct numbers *n, uint32_t id)
 {
 	return id / 64 < n->words && n->used[id / 64] >> (id % 64) & 1;
 }

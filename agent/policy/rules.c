@@ -263,7 +263,7 @@ static int rules_make(struct policy *p, struct pol *pol)
 
 /* ---- which policies, which endpoints -------------------------------------------------------- */
 
-int ep_dirty(struct policy *p, struct ep *ep)
+static int ep_dirty(struct policy *p, struct ep *ep)
 {
 	ep->dirty = true;
 	return txn_touch(p, eps, ep);

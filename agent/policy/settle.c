@@ -19,6 +19,11 @@ struct settle {
 	struct set *stale_sets;
 };
 
+static bool alive(const struct count *refs, enum side side)
+{
+	return side == CUR ? refs->cur : refs->next;
+}
+
 static void settle_count(const struct settle *s, struct count *refs)
 {
 	refs->cur = refs->next = s->keep == NEXT ? refs->next : refs->cur;
@@ -233,13 +238,11 @@ static bool keep_policy(const void *item, const void *arg)
 
 static bool keep_set(const void *item, const void *arg)
 {
-	(void)arg;
 	return ((const struct set *)item)->refs.cur;
 }
 
 static bool keep_identity(const void *item, const void *arg)
 {
-	(void)arg;
 	return ((const struct identity *)item)->refs.cur;
 }
 

@@ -200,7 +200,6 @@ int tree_unblock_soon(struct policy *p, struct atom *a)
 
 void tree_unblock(struct policy *p, struct atom *a)
 {
-	(void)p;
 	for (uint32_t i = 0; i < a->n_marks; i++) {
 		struct mark *m = &a->marks[i];
 
@@ -352,7 +351,6 @@ int port_atoms_each(struct policy *p, struct unit *u,
 
 static int sum_port(struct policy *p, struct atom *a, void *arg)
 {
-	(void)p;
 	sums_add(arg, a);
 	return 0;
 }
