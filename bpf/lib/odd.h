@@ -19,8 +19,13 @@ static __always_inline int odd_unparsed(struct __sk_buff *skb, struct scratch *s
 	/*
 	 * From an uplink the host's stack decides (neighbour discovery, multicast, its own
 	 * fragments); should it forward such a packet to a container, the port's other hook
-	 * drops it. What the host itself sends is its own.
+	 * drops it. What the host itself sends is its own. But nobody out there has an address
+	 * of ours, whatever headers hide it (I2); in neighbour discovery that is a duplicate
+	 * address, which the stack must hear of.
 	 */
+	if (s->packet.hook == TW_HOOK_FROM_UPLINK && !icmp6_is_link(&s->packet) &&
+	    source_is_ours(s))
+		return packet_drop(skb, s, &none, TW_REASON_SPOOFED);
 	if (s->packet.hook == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)
 		return TC_NEXT;
 	/*

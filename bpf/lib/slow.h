@@ -337,6 +337,14 @@ static __always_inline int flow_finish(struct __sk_buff *skb, struct scratch *s,
 	return TC_DROP;
 }
 
+/* A container's or the node's: nothing that comes from the network has such a source (I2). */
+static __always_inline bool source_is_ours(struct scratch *s)
+{
+	__u32 word = ipcache_word(s, &s->packet.tuple.saddr, s->packet.tuple.family);
+
+	return word_is_endpoint(word) || word == TW_ID_HOST;
+}
+
 /*
  * On an uplink, what is for no container is the host's business: TC_NEXT. Except what only
  * somebody lying would send (I2), and what would make the host answer for a translation that
@@ -345,12 +353,11 @@ static __always_inline int flow_finish(struct __sk_buff *skb, struct scratch *s,
 static __always_inline int uplink_sort(struct __sk_buff *skb, struct scratch *s)
 {
 	const struct packet *p = &s->packet;
-	__u32 word = ipcache_word(s, &p->tuple.saddr, p->tuple.family);
-	__u32 ifindex = skb->ifindex;
+	__u32 word, ifindex = skb->ifindex;
 	struct tw_uplink *uplink;
 	__u16 port;
 
-	if (word_is_endpoint(word) || word == TW_ID_HOST)
+	if (source_is_ours(s))
 		return TW_REASON_SPOOFED;
 	word = ipcache_word(s, &p->tuple.daddr, p->tuple.family);
 	if (word_is_endpoint(word) || word == TW_ID_UNASSIGNED)

@@ -131,6 +131,16 @@ static void i2_uplink_brings_no_local_source(struct lab *lab, int family)
 		  STEP(UP, P(TCP, NODE2, A, 4000, 80, SYN), DROPPED(SPOOFED)),
 		  STEP(UP, P(UDP, NODE, NODE, 4000, 80), DROPPED(SPOOFED)),
 		  STEP(UP, P(UDP, EMPTY, A, 4000, 80), DROPPED(SPOOFED)));
+	/* Nor what is left to the node, because its headers are not followed. */
+	LAB_STEPS(
+		lab, family,
+		STEP(UP, P(UDP, OUTSIDE, NODE, 4000, 80, .frag_off = 8, .frag_id = 5), TO_STACK),
+		STEP(UP, P(UDP, A, NODE, 4000, 80, .frag_off = 8, .frag_id = 5), DROPPED(SPOOFED)));
+	if (family == 6)
+		LAB_STEPS(lab, family,
+			  STEP(UP, P(UDP, OUTSIDE, NODE, 4000, 80, .headers = 12), TO_STACK),
+			  STEP(UP, P(UDP, A, NODE, 4000, 80, .headers = 12), DROPPED(SPOOFED)),
+			  STEP(UP, P(ICMP_OTHER, NODE, A), TO_STACK));
 }
 
 /* The node is known by the hook that a packet meets, and not by its address. */
