@@ -202,16 +202,9 @@ static __always_inline int sweep_flow(struct sweep *w, struct tw_flow *f, struct
 
 static __always_inline void sweep_account(struct sweep *w, const struct tw_flow *f)
 {
-	__u32 slot = flow_charged(f);
-	struct tw_budget *b;
-
 	w->deleted++;
 	counter_add(TW_COUNTER_COLLECTED, 1);
-	if (slot == NO_CHARGE)
-		return;
-	b = bpf_map_lookup_elem(&tw_budget, &slot);
-	if (b && b->flows)
-		__sync_fetch_and_add(&b->flows, -1);
+	budget_return(flow_charged(f));
 }
 
 /* Which half carries packets (of a twin), or the opener's. */

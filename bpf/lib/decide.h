@@ -225,14 +225,6 @@ static __always_inline int budget_take(__u32 slot)
 	return 0;
 }
 
-static __always_inline void budget_return(__u32 slot)
-{
-	struct tw_budget *b = bpf_map_lookup_elem(&tw_budget, &slot);
-
-	if (b)
-		__sync_fetch_and_add(&b->flows, -1);
-}
-
 /* A half for containers: what arrives at `in` goes into the container `to`. */
 static __always_inline void half_local(struct tw_half *h, const struct end *to)
 {

@@ -183,4 +183,16 @@ static __always_inline __u32 flow_charged(const struct tw_flow *f)
 	return h->slot_from;
 }
 
+/* Never below nothing: a count that wrapped would refuse the slot every flow, for good. */
+static __always_inline void budget_return(__u32 slot)
+{
+	struct tw_budget *b;
+
+	if (slot == NO_CHARGE)
+		return;
+	b = bpf_map_lookup_elem(&tw_budget, &slot);
+	if (b && b->flows)
+		__sync_fetch_and_add(&b->flows, -1);
+}
+
 #endif

@@ -283,7 +283,7 @@ static __always_inline int flow_open(struct __sk_buff *skb, struct scratch *s, s
 		if (reason)
 			budget_return(slot);
 	}
-	if (!reason && mode == FLOW_REOPEN && charged_before != NO_CHARGE)
+	if (!reason && mode == FLOW_REOPEN)
 		budget_return(charged_before);
 	return reason;
 }

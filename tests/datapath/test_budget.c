@@ -87,6 +87,33 @@ static void i10_what_is_refused_is_not_charged(struct lab *lab, int family)
 	assert_int_equal(open_many(lab, family, 30, TW_REASON_CAP), 10);
 }
 
+/* Who opens again where another's flow was takes the charge over; a lost count stays harmless. */
+static void i10_reopened_flow_changes_its_charge(struct lab *lab, int family)
+{
+	int fd = datapath_map_fd(lab->dp, "tw_budget");
+	struct tw_budget budget;
+	uint32_t slot = A;
+
+	for (int lost = 0; lost < 2; lost++) {
+		const uint16_t port = (uint16_t)(4000 + lost);
+
+		LAB_STEPS(lab, family,
+			  STEP(FROM_A, P(TCP, A, B, port, 80, SYN), REDIRECT, .entries = 1),
+			  STEP(FROM_B, P(TCP, B, A, 80, port, RST | ACK), REDIRECT));
+		slot = A;
+		assert_int_equal(bpf_map_lookup_elem(fd, &slot, &budget), 0);
+		assert_int_equal(budget.flows, 1);
+		budget.flows -= (uint32_t)lost;
+		assert_int_equal(bpf_map_update_elem(fd, &slot, &budget, BPF_ANY), 0);
+		LAB_STEPS(lab, family, STEP(FROM_B, P(TCP, B, A, 80, port, SYN), REDIRECT));
+		assert_int_equal(bpf_map_lookup_elem(fd, &slot, &budget), 0);
+		assert_int_equal(budget.flows, 0);
+		slot = B;
+		assert_int_equal(bpf_map_lookup_elem(fd, &slot, &budget), 0);
+		assert_int_equal(budget.flows, 1 + lost);
+	}
+}
+
 static void i10_full_table_refuses_new_and_keeps_old(struct lab *lab, int family)
 {
 	assert_int_equal(open_many(lab, family, MAX_FLOWS + 40, TW_REASON_MAP_FULL), MAX_FLOWS);
@@ -272,6 +299,7 @@ int main(void)
 		LAB_TEST(i10_cap_of_entries),
 		LAB_TEST(i10_cap_is_given_back),
 		LAB_TEST(i10_what_is_refused_is_not_charged),
+		LAB_TEST(i10_reopened_flow_changes_its_charge),
 		LAB_TEST(i10_full_table_refuses_new_and_keeps_old),
 		LAB_TEST(i11_dead_agent_and_a_full_table),
 		LAB_TEST(i10_denied_makes_no_entry),
