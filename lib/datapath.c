@@ -262,8 +262,11 @@ static void jumps_tidy(struct datapath *dp)
 		snprintf(path, sizeof(path), "%.3800s/%.255s", dp->pin_dir, entry->d_name);
 		fd = bpf_obj_get(path);
 		len = sizeof(info);
-		if (fd >= 0 && !bpf_map_get_info_by_fd(fd, &info, &len) && info.id != mine.id)
+		if (fd >= 0 && !bpf_map_get_info_by_fd(fd, &info, &len) && info.id != mine.id) {
+			/* Who began before the links were switched may have his jump ahead. */
+			datapath_grace(dp);
 			unlink(path);
+		}
 		if (fd >= 0)
 			close(fd);
 	}
