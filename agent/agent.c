@@ -289,7 +289,7 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = watches_open(a, err, err_len);
 	if (res)
 		return res;
-	agent_endpoint_pending(a);
+	agent_endpoint_sweep(a);
 	res = refuse_start(agent_apply_dir(a, &refused), &refused, err, err_len);
 	if (!res)
 		res = api_new(&a->api, a, err, err_len);

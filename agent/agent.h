@@ -158,8 +158,11 @@ int agent_endpoint_del(struct agent *a, const char *container_id, const char *if
 int agent_endpoint_get(struct agent *a, const char *container_id, const char *ifname, bool check,
 		       json_t **reply, struct agent_error *err);
 int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struct agent_error *err);
-/* Finishes the DELs that the CNI plugin recorded while no agent answered. */
-void agent_endpoint_pending(struct agent *a);
+/*
+ * Drops what ended without the agent: DELs that the CNI plugin recorded while nobody answered,
+ * and endpoints whose interface went with their container.
+ */
+void agent_endpoint_sweep(struct agent *a);
 /* What the compiler and the maps are told of an endpoint. Strings stay the record's. */
 void agent_endpoint_policy(const struct endpoint *ep, struct policy_endpoint *out);
 void agent_endpoint_value(const struct agent *a, const struct endpoint *ep,

@@ -359,9 +359,10 @@ int agent_endpoint_get(struct agent *a, const char *container_id, const char *if
 	return *reply ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 }
 
-/* ---- DELs that no agent heard ------------------------------------------------------------------ */
+/* ---- what ended without us --------------------------------------------------------------------- */
 
-void agent_endpoint_pending(struct agent *a)
+/* DELs that the CNI plugin recorded while no agent answered. */
+static void pending_finish(struct agent *a)
 {
 	char path[4096];
 	struct dirent *entry;
@@ -385,4 +386,19 @@ void agent_endpoint_pending(struct agent *a)
 	}
 	if (dir)
 		closedir(dir);
+}
+
+void agent_endpoint_sweep(struct agent *a)
+{
+	struct endpoint *ep;
+
+	pending_finish(a);
+	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot++) {
+		struct agent_error err;
+
+		slot = ep->slot;
+		if (!endpoint_link_exists(ep) && endpoint_del(a, ep, &err))
+			log_warn("cannot drop an endpoint whose interface is gone: %s",
+				 err.at.text);
+	}
 }

@@ -166,6 +166,16 @@ static int detach_unknown(void *arg, uint32_t ifindex)
 	return datapath_detach(a->dp, ifindex);
 }
 
+static int port_restore(struct agent *a, const struct endpoint *ep, char *err, size_t err_len)
+{
+	int res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
+
+	if (!res)
+		return endpoint_link_repair(ep, err, err_len);
+	snprintf(err, err_len, "cannot attach the programs to %s: %s", ep->port, strerror(-res));
+	return res;
+}
+
 int agent_restore_ports(struct agent *a, char *err, size_t err_len)
 {
 	char(*leaks)[IFNAMSIZ] = NULL;
@@ -173,15 +183,10 @@ int agent_restore_ports(struct agent *a, char *err, size_t err_len)
 	const struct endpoint *ep;
 
 	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
-		int res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
+		int res = port_restore(a, ep, err, err_len);
 
-		if (res) {
-			snprintf(err, err_len, "cannot attach the programs to %s: %s", ep->port,
-				 strerror(-res));
-			return res;
-		}
-		res = endpoint_link_repair(ep, err, err_len);
-		if (res)
+		/* A container may end at any moment; its endpoint is swept. */
+		if (res && endpoint_link_exists(ep))
 			return res;
 	}
 	if (!endpoint_link_leaks(port_owned, a, &leaks, &n_leaks)) {

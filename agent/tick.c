@@ -12,8 +12,8 @@
 /* Events are polled (I13): fast while there are some, slowly when there are none. */
 #define EVENTS_MIN_MS 20
 #define EVENTS_MAX_MS 100
-/* Seconds between looks for DELs that the plugin recorded while it could not reach us. */
-#define PENDING_SECONDS 10
+/* Seconds between looks for endpoints that ended without a word to us. */
+#define SWEEP_SECONDS 10
 /* Deletions of one pass at most, so that no pass is long; the next one goes on. */
 #define COLLECT_MAX 65536
 
@@ -120,8 +120,8 @@ static void second_timer(uv_timer_t *timer)
 	if (t->release)
 		memory_release();
 	t->release = false;
-	if (++t->seconds % PENDING_SECONDS == 0)
-		agent_endpoint_pending(t->a);
+	if (++t->seconds % SWEEP_SECONDS == 0)
+		agent_endpoint_sweep(t->a);
 }
 
 void tick_release(struct tick *t)

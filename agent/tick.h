@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * What happens by the clock: the heartbeat that the programs watch, collection of flows (on a
- * worker thread), events from the kernel to the flow log, DELs recorded by the CNI plugin.
+ * worker thread), events from the kernel to the flow log, endpoints that ended without a word.
  */
 #ifndef AGENT_TICK_H
 #define AGENT_TICK_H

@@ -2,12 +2,15 @@
 /*
  * Which identities are in which sets. A pair never changes while both live, so two steps are
  * enough: new identities are put into the sets that were there, new sets get the identities of
- * all holders, those of the meantime (MID) included.
+ * all holders, those of the meantime (MID) included. A few new identities are asked which sets
+ * they are in; for many, the sets are asked which of them they hold.
  */
 #include <errno.h>
 #include <stddef.h>
 
 #include "policy/internal.h"
+
+#define FEW_IDENTITIES 64
 
 static struct unit *holder_unit(struct holder *h)
 {
@@ -83,8 +86,9 @@ static int identity_join(struct policy *p, struct identity *id)
 	return err ? err : port_atoms_each(p, u, join_sets, id);
 }
 
-/* ---- new sets ------------------------------------------------------------------------------- */
+/* ---- new sets, or new identities in any set -------------------------------------------------- */
 
+/* A set that was there lacks the fresh ones only. */
 static int holder_join(struct policy *p, struct set *set, struct holder *h)
 {
 	int err = 0;
@@ -92,7 +96,7 @@ static int holder_join(struct policy *p, struct set *set, struct holder *h)
 	for (enum side side = NEXT; side <= MID && !err; side++) {
 		struct identity *id = h->id[side];
 
-		if (!id || id->mark == p->serial)
+		if (!id || id->mark == p->serial || (set->refs.cur && !id->fresh))
 			continue;
 		id->mark = p->serial;
 		err = pair_add(p, set, id);
@@ -204,16 +208,28 @@ static int set_join(struct policy *p, struct set *set)
 	return err;
 }
 
-int members_update(struct policy *p)
+static int identities_join(struct policy *p)
 {
+	const struct vec *ids = &p->txn.identities;
+	uint32_t n = 0;
+	struct set *set;
 	int err = 0;
 
-	for (uint32_t i = 0; i < p->txn.identities.n && !err; i++) {
-		struct identity *id = p->txn.identities.v[i];
+	for (uint32_t i = 0; i < ids->n; i++)
+		n += ((const struct identity *)ids->v[i])->fresh;
+	for (uint32_t i = 0; n <= FEW_IDENTITIES && i < ids->n && !err; i++)
+		if (((const struct identity *)ids->v[i])->fresh)
+			err = identity_join(p, ids->v[i]);
+	for (uint32_t i = 0; n > FEW_IDENTITIES && !err && (set = table_next(&p->sets, &i));)
+		if (set->refs.cur)
+			err = set_join(p, set);
+	return err;
+}
 
-		if (id->fresh)
-			err = identity_join(p, id);
-	}
+int members_update(struct policy *p)
+{
+	int err = identities_join(p);
+
 	for (uint32_t i = 0; i < p->txn.sets.n && !err; i++) {
 		struct set *set = p->txn.sets.v[i];
 
