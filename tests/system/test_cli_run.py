@@ -21,6 +21,14 @@ def record(node, pod, namespace="default"):
     return json.loads((node.run_dir / "run" / f"{namespace}_{pod}.json").read_text())
 
 
+def pid_recorded(node, pod):
+    """The record is a lock first; its words come a moment later."""
+    try:
+        return record(node, pod)["pid"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
 def alive(pid):
     try:
         os.kill(pid, 0)
@@ -186,7 +194,7 @@ def test_command_that_ignores_sigterm_is_killed(node):
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 def test_signal_to_the_foreground_takes_all_down(node, number):
     run = foreground(node, "one", "--", "sleep", "60")
-    wait_for(lambda: (node.run_dir / "run/default_one.json").exists() and record(node, "one")["pid"])
+    wait_for(lambda: pid_recorded(node, "one"))
     run.send_signal(number)
     assert run.wait(10) == 128 + number
 
