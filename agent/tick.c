@@ -106,6 +106,9 @@ static void events_timer(uv_timer_t *timer)
 		t->events_ms = EVENTS_MIN_MS;
 	else if (t->events_ms < EVENTS_MAX_MS)
 		t->events_ms += EVENTS_MIN_MS;
+	if (t->release)
+		memory_release();
+	t->release = false;
 	uv_timer_start(&t->events, events_timer, t->events_ms, 0);
 }
 
@@ -117,9 +120,6 @@ static void second_timer(uv_timer_t *timer)
 
 	datapath_heartbeat(t->a->dp);
 	collect_start(t);
-	if (t->release)
-		memory_release();
-	t->release = false;
 	if (++t->seconds % SWEEP_SECONDS == 0)
 		agent_endpoint_sweep(t->a);
 }

@@ -18,7 +18,7 @@ void tick_free(struct tick *t);
 
 /* Takes what is in the ring of events now. */
 void tick_events(struct tick *t);
-/* Gives memory back within a second, when what is under way has freed its own. */
+/* Gives memory back a little later, when what is under way has freed its own. */
 void tick_release(struct tick *t);
 /* What the last pass over the flow tables found. */
 void tick_collected(const struct tick *t, struct tw_collect_args *out);
