@@ -119,6 +119,7 @@ struct agent_change {
 struct agent_cost {
 	uint64_t compile_us;
 	uint64_t store_us;
+	uint64_t wait_us; /* for programs that may still use numbers that are used again */
 	uint64_t kernel_us;
 	struct maps_cost kernel;
 };

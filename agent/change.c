@@ -176,6 +176,8 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 	/* Events under way are named by the rules that made them. */
 	tick_events(a->tick);
 	mark = uv_hrtime();
+	maps_make_way(a->maps, &plan);
+	cost->wait_us = micros_since(&mark);
 	res = maps_stage(a->maps, &plan, why, sizeof(why));
 	cost->kernel_us = micros_since(&mark);
 	if (res) {

@@ -164,12 +164,12 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 			r->n_put, r->n_del, (double)cost.compile_us / 1e3,
 			(double)cost.store_us / 1e3, (double)cost.kernel_us / 1e3);
 	}
-	*reply = json_pack("{s:O, s:I, s:I, s:I, s:{s:i, s:i, s:i, s:i}}", "results", r->results,
-			   "compile_us", (json_int_t)cost.compile_us, "store_us",
-			   (json_int_t)cost.store_us, "kernel_us", (json_int_t)cost.kernel_us,
-			   "kernel", "peers", (int)cost.kernel.peers, "versions",
-			   (int)cost.kernel.versions, "endpoints", (int)cost.kernel.endpoints,
-			   "prefixes", (int)cost.kernel.prefixes);
+	*reply = json_pack(
+		"{s:O, s:I, s:I, s:I, s:I, s:{s:i, s:i, s:i, s:i}}", "results", r->results,
+		"compile_us", (json_int_t)cost.compile_us, "store_us", (json_int_t)cost.store_us,
+		"wait_us", (json_int_t)cost.wait_us, "kernel_us", (json_int_t)cost.kernel_us,
+		"kernel", "peers", (int)cost.kernel.peers, "versions", (int)cost.kernel.versions,
+		"endpoints", (int)cost.kernel.endpoints, "prefixes", (int)cost.kernel.prefixes);
 	return *reply ? 0 : request_memory(err);
 }
 

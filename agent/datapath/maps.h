@@ -21,6 +21,12 @@ int maps_new(struct maps **out, struct datapath *dp, uv_loop_t *loop);
 void maps_free(struct maps *m);
 
 /*
+ * Numbers that the plan uses again may still be waiting to be deleted; then this waits for the
+ * grace period and deletes them. Before maps_stage().
+ */
+void maps_make_way(struct maps *m, const struct policy_plan *plan);
+
+/*
  * Writes new peers and versions, and makes room for new prefixes. -ENOSPC and others, with a
  * sentence in err and nothing left in the maps. One plan is staged at a time: maps_flip() or
  * maps_unstage() of the same plan follows.

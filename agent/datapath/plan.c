@@ -71,11 +71,15 @@ static int stage_prefixes(struct maps *m, const struct policy_plan *plan)
 	return 0;
 }
 
+void maps_make_way(struct maps *m, const struct policy_plan *plan)
+{
+	defer_make_way(m->defer, plan);
+}
+
 int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t err_len)
 {
 	int res = 0;
 
-	defer_make_way(m->defer, plan);
 	m->n_peers = m->n_versions = m->n_fresh = 0;
 	for (; m->n_peers < plan->n_peers_add; m->n_peers++) {
 		const struct tw_peer_key *key = &plan->peers_add[m->n_peers].key;

@@ -18,6 +18,11 @@
 #include "policy/hash.h"
 #include "policy/policy.h"
 
+/* Up to so many new ones each is looked at; a test has all of it done the other way too. */
+#ifndef POLICY_FEW
+#define POLICY_FEW 32
+#endif
+
 enum side { CUR, NEXT, MID }; /* MID: while a plan is carried out; identities only */
 
 /* References: alive on a side where the count is not 0. */

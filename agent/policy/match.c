@@ -10,7 +10,6 @@
 
 #include "policy/internal.h"
 
-#define FEW_ATOMS 16 /* up to so many new ones are tried on every subject */
 #define LINKS_MAX 64 /* buckets of one atom */
 
 /* ---- buckets -------------------------------------------------------------------------------- */
@@ -312,7 +311,7 @@ static int match_all(struct policy *p, enum atom_kind kind, const struct vec *fr
 		if (s->moved)
 			err = subject_match(p, s, kind);
 	}
-	if (fresh->n > FEW_ATOMS) {
+	if (fresh->n > POLICY_FEW) {
 		for (uint32_t i = 0; i < p->subjects.n && !err; i++)
 			err = subject_match(p, p->subjects.v[i], kind);
 		return err;

@@ -10,8 +10,6 @@
 
 #include "policy/internal.h"
 
-#define FEW_IDENTITIES 64
-
 static struct unit *holder_unit(struct holder *h)
 {
 	return (struct unit *)((char *)h - offsetof(struct unit, holder));
@@ -88,12 +86,15 @@ static int identity_join(struct policy *p, struct identity *id)
 
 /* ---- new sets, or new identities in any set -------------------------------------------------- */
 
-/* A set that was there lacks the fresh ones only. */
+/*
+ * A set that was there lacks the fresh ones only, and has its say on MID only: what a holder has
+ * on NEXT may mean another thing to atoms that go, and is MID of others.
+ */
 static int holder_join(struct policy *p, struct set *set, struct holder *h)
 {
 	int err = 0;
 
-	for (enum side side = NEXT; side <= MID && !err; side++) {
+	for (enum side side = set->refs.cur ? MID : NEXT; side <= MID && !err; side++) {
 		struct identity *id = h->id[side];
 
 		if (!id || id->mark == p->serial || (set->refs.cur && !id->fresh))
@@ -217,10 +218,10 @@ static int identities_join(struct policy *p)
 
 	for (uint32_t i = 0; i < ids->n; i++)
 		n += ((const struct identity *)ids->v[i])->fresh;
-	for (uint32_t i = 0; n <= FEW_IDENTITIES && i < ids->n && !err; i++)
+	for (uint32_t i = 0; n <= POLICY_FEW && i < ids->n && !err; i++)
 		if (((const struct identity *)ids->v[i])->fresh)
 			err = identity_join(p, ids->v[i]);
-	for (uint32_t i = 0; n > FEW_IDENTITIES && !err && (set = table_next(&p->sets, &i));)
+	for (uint32_t i = 0; n > POLICY_FEW && !err && (set = table_next(&p->sets, &i));)
 		if (set->refs.cur)
 			err = set_join(p, set);
 	return err;

@@ -158,6 +158,7 @@ static void apply(struct lab *lab, const struct policy_plan *plan)
 	const struct maps_change change = { .plan = plan };
 	struct maps_cost cost;
 
+	maps_make_way(lab->maps, plan);
 	if (maps_stage(lab->maps, plan, why, sizeof(why)))
 		fail_msg("%s", why);
 	assert_int_equal(maps_flip(lab->maps, &change, &cost), 0);
