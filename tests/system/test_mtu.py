@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Packets that are larger than some link on their way: errors that come back, fragments."""
 
+import socket
+import time
+
 import pytest
 from netns import Netns
 from node import FAMILIES, Node, Place
-from traffic import Transfer, path_mtu, port_new, tcp_open, udp_ask, udp_error
+from traffic import (
+    IP_MTU_DISCOVER, PMTUDISC_DONT, SOON, Transfer, bound, path_mtu, port_new, tcp_open, udp_ask,
+    udp_error,
+)  # fmt: skip
 
 NARROW = 1300  # behind the router
 FAR = {4: "203.0.113.50", 6: "fd00:203::50"}
@@ -124,3 +130,19 @@ def test_uplink_of_another_mtu(mtu):
             head = 28 if family == 4 else 48
             assert udp_ask(pod, node.outside, family, size=mtu - head) is not None
             assert udp_ask(node.outside, pod, family, size=mtu - head) is not None
+
+
+def test_I9_without_dont_fragment_the_sender_is_told_all_the_same(places):
+    """IPv4 only. Nothing on the way out fragments for others; Linux believes the error and cuts
+    the next datagram itself."""
+    port = port_new()
+    dst = places["outside"]
+    with bound(dst, 4, socket.SOCK_DGRAM, port) as server, bound(
+        places["jumbo"], 4, socket.SOCK_DGRAM
+    ) as client:
+        server.settimeout(SOON)
+        client.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DONT)
+        for _ in range(2):
+            client.sendto(b"x" * 4000, (dst.ip(4), port))
+            time.sleep(0.05)
+        assert len(server.recv(9000)) == 4000
