@@ -24,7 +24,7 @@ extern const struct chance_probe {
 	uint16_t port;
 } chance_probes[10];
 
-void chance_seed(uint64_t seed);
+void chance_seed(uint64_t value);
 /* Other addresses of pods and other blocks than those above; borrowed. */
 void chance_addresses(const char *const *pods, uint32_t n_pods, const char *const *blocks,
 		      uint32_t n_blocks);

@@ -146,8 +146,7 @@ static void prefix_set(struct lab *lab, const struct plan_prefix *p)
 		assert_int_equal(kind, TW_WORD_IDENTITY);
 	}
 	if (!at) {
-		lab->prefixes =
-			realloc(lab->prefixes, (lab->n_prefixes + 1) * sizeof(*lab->prefixes));
+		lab->prefixes = grow(lab->prefixes, (lab->n_prefixes + 1) * sizeof(*lab->prefixes));
 		at = &lab->prefixes[lab->n_prefixes++];
 		at->prefix = p->prefix;
 	}
