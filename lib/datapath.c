@@ -314,9 +314,12 @@ static int pins_make(struct datapath *dp, char *err, size_t err_len)
 static int config_init(struct datapath *dp)
 {
 	struct tw_config *config = window_at(&dp->config, 0);
+	struct tw_endpoint *outside = window_at(&dp->endpoints, 0);
 
-	if (!config)
+	if (!config || !outside)
 		return -ENOMEM;
+	/* What uplinks open may fill half of a table, never all: no flood starves the node (I10). */
+	outside->cap = bpf_map__max_entries(dp->skel->maps.tw_flow4) / 2;
 	config->abi_version = TW_ABI_VERSION;
 	config->drop_events = DROP_EVENTS_A_SECOND;
 	datapath_heartbeat(dp);

@@ -184,6 +184,12 @@ int datapath_endpoint_set(struct datapath *dp, uint32_t slot, const struct tw_en
 	if (!at->ifindex)
 		dp->n_endpoints++;
 	if (at->ifindex != ep->ifindex) {
+		struct tw_budget none = { 0 };
+
+		/* Not charged for an earlier container's flows; returning those stops at 0. */
+		if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.tw_budget), &slot, &none,
+					BPF_ANY))
+			return -errno;
 		/* Another container: not live until all of it is there. */
 		__atomic_store_n(&at->flags, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&at->ifindex, 0, __ATOMIC_RELEASE);

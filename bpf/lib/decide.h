@@ -203,7 +203,7 @@ static __always_inline int budget_take(__u32 slot)
 	if (!b || !ep)
 		return TW_REASON_INTERNAL;
 	rate = slot ? ep->rate : tw_settings.host_rate;
-	cap = slot ? ep->cap : 0;
+	cap = ep->cap;
 	if (cap && b->flows >= cap)
 		return TW_REASON_CAP;
 	if (rate) {

@@ -236,7 +236,7 @@ struct tw_endpoint {
 	__u16 mtu;
 	__u8 mac[6]; /* of the container's interface */
 	__u32 rate;  /* new flows a second; 0: not limited */
-	__u32 cap;   /* flows at most; 0: not limited */
+	__u32 cap;   /* flows at most; 0: not limited. Slot 0: what uplinks and the stack opened */
 	__u32 pad;
 	union tw_addr addr6; /* all zero: none */
 	__u32 identity6;     /* of addr6; 0: the same as `identity`, which is that of addr4 */

@@ -62,6 +62,25 @@ static void i10_cap_of_entries(struct lab *lab, int family)
 		  STEP(FROM_A, P(UDP, A, B, 1000, 53), REDIRECT));
 }
 
+/* What the network opens may fill half of the table; the node's own containers have the rest. */
+static void i10_uplinks_fill_half_at_most(struct lab *lab, int family)
+{
+	uint32_t made = 0;
+
+	for (uint16_t i = 0; i < MAX_FLOWS; i++) {
+		const struct spec in = P(UDP, OUTSIDE, C, (uint16_t)(1000 + i), 53);
+		struct outcome got;
+
+		lab_send(lab, family, UP, &in, &got);
+		made += got.verdict == REDIRECTED;
+		if (got.verdict != REDIRECTED)
+			assert_int_equal(got.reason, TW_REASON_CAP);
+	}
+	assert_int_equal(made, MAX_FLOWS / 2);
+	LAB_STEPS(lab, family, STEP(FROM_A, P(UDP, A, B, 5000, 53), REDIRECT, .entries = 1),
+		  STEP(UP, P(UDP, OUTSIDE, C, 1000, 53), REDIRECT));
+}
+
 /* What is collected may be opened anew. */
 static void i10_cap_is_given_back(struct lab *lab, int family)
 {
@@ -297,6 +316,7 @@ int main(void)
 	static const struct lab_test tests[] = {
 		LAB_TEST(i10_rate_of_new_flows),
 		LAB_TEST(i10_cap_of_entries),
+		LAB_TEST(i10_uplinks_fill_half_at_most),
 		LAB_TEST(i10_cap_is_given_back),
 		LAB_TEST(i10_what_is_refused_is_not_charged),
 		LAB_TEST(i10_reopened_flow_changes_its_charge),
