@@ -234,8 +234,6 @@ static __always_inline long redirect_local(struct __sk_buff *skb, __u32 out, con
 	__builtin_memcpy(eth->h_dest + 4, dmac + 4, 2);
 	*(__u32 *)eth->h_source = *(volatile __u32 *)smac;
 	*(__u16 *)(eth->h_source + 4) = *(volatile __u16 *)(smac + 4);
-	if (tw_settings.no_peer)
-		return bpf_redirect(out, 0);
 	return bpf_redirect_peer(out, 0);
 }
 

@@ -419,8 +419,8 @@ struct tw_settings {
 	__u32 life_other;
 	__u32 host_rate;     /* new flows a second from an uplink; 0: not limited */
 	__u8 gateway_mac[6]; /* of every port's host side */
-	__u8 no_peer;	     /* 1: no bpf_redirect_peer on this kernel */
 	__u8 csum_ipv6;	     /* 1: bpf_l4_csum_replace knows BPF_F_IPV6; found out by the library */
+	__u8 pad;
 };
 
 /* Context of a syscall program (tw_collect): one bounded pass over the flow tables. */
