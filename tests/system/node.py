@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -380,9 +379,6 @@ class Node(Place):
         process = place.netns.popen(*argv, **kw)
         self.processes.append(process)
         return process
-
-    def signal(self, number=signal.SIGHUP):
-        self.agent.send_signal(number)
 
 
 def _stream(objects):

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Policies that change while connections run."""
 
+import socket
 import threading
 import time
 
 import pytest
 from node import namespace_object, pod_object, policy_object
 from traffic import QUIET, TcpLink, UdpServer, bound, port_new, tcp_open, tcp_works, udp_ask
-
-import socket
 
 
 @pytest.fixture
