@@ -24,7 +24,7 @@ static void usage(FILE *to)
 	      "  --case NAME  only this case (repeatable by commas)\n"
 	      "  --flows N    also established_flows: N flows in random order (rounded up to a\n"
 	      "               power of two, at most 131072)\n"
-	      "  --runs N     the best of N runs counts (15)\n",
+	      "  --runs N     the best of N runs counts (45)\n",
 	      to);
 }
 
@@ -218,7 +218,7 @@ static void head_print(const struct bench *b)
 
 int main(int argc, char **argv)
 {
-	struct bench b = { .runs = 15 };
+	struct bench b = { .runs = 45 };
 	const struct lab_options lab = {
 		.max_flows = 262144,
 		.max_peers = 262144,
