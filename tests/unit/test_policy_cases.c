@@ -2,7 +2,7 @@
 /*
  * Truth tables in the format of the conformance collection (tests/conformance), judged by the
  * compiled tables: every pod is an endpoint, each step a change. The file is the argument, or
- * what TW_CONFORMANCE names, or ../shared/conformance/netpol_cases_dev.json beside the sources.
+ * what TW_CONFORMANCE names, or tests/conformance/cases/netpol_cases_dev.json.
  */
 #include <arpa/inet.h>
 #include <jansson.h>
@@ -493,7 +493,7 @@ int main(int argc, char **argv)
 
 	file_name = getenv("TW_CONFORMANCE");
 	if (!file_name || !*file_name)
-		file_name = SOURCE_ROOT "/../shared/conformance/netpol_cases_dev.json";
+		file_name = SOURCE_ROOT "/tests/conformance/cases/netpol_cases_dev.json";
 	if (argc > 1)
 		file_name = argv[1];
 	file = json_load_file(file_name, 0, &err);
