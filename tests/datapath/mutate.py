@@ -39,9 +39,11 @@ def run_test(build, program, pattern):
     if built.returncode:
         return None, built.stdout[-2000:]
     try:
-        done = subprocess.run([build / target], text=True, timeout=120, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, env={"CMOCKA_MESSAGE_OUTPUT": "TAP", "LAB_ONLY": pattern,
-                                   "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        done = subprocess.run(
+            [build / target], text=True, timeout=120,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={"CMOCKA_MESSAGE_OUTPUT": "TAP", "LAB_ONLY": pattern,
+                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     except subprocess.TimeoutExpired:
         return [pattern], "did not end"
     failed, said, last = [], "", ""
@@ -52,6 +54,8 @@ def run_test(build, program, pattern):
             said = said or last
         elif line.strip() and "error: Failure" not in line and not re.match(r"ok |1\.\.", line):
             last = line.strip().lstrip("# ").removeprefix("ERROR: ")
+            # cmocka's own messages come behind the name, the lab's before it.
+            said = said or (last if failed else "")
     if not failed and done.returncode:
         failed, said = [pattern], done.stdout.strip().splitlines()[-1]
     return failed, said
