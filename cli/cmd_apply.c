@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <towpath/runtime.h>
 #include <unistd.h>
 
 enum { OPT_DRY_RUN = CLI_LONG };
@@ -19,45 +20,11 @@ struct input {
 	bool have_stdin;
 };
 
-/* Reads to the end; malloc'ed text in *out. 0 or -errno. */
-static int read_all(int fd, char **out, size_t *len)
-{
-	size_t n = 0, cap = 64 * 1024;
-	char *buf = malloc(cap);
-
-	while (buf) {
-		ssize_t got = read(fd, buf + n, cap - n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 || n + (size_t)got > INPUT_MAX) {
-			int err = got < 0 ? errno : EFBIG;
-
-			free(buf);
-			return -err;
-		}
-		if (!got) {
-			*out = buf;
-			*len = n;
-			return 0;
-		}
-		n += (size_t)got;
-		if (n == cap) {
-			char *more = realloc(buf, cap *= 2);
-
-			if (!more)
-				free(buf);
-			buf = more;
-		}
-	}
-	return -ENOMEM;
-}
-
 static int input_add_fd(struct input *in, const char *name, int fd)
 {
 	cleanup_(cleanup_free) char *text = NULL;
 	size_t len = 0;
-	int ret = read_all(fd, &text, &len);
+	int ret = tw_stream_read(fd, INPUT_MAX, &text, &len);
 
 	if (ret || !text) {
 		errno = -ret;

@@ -3,25 +3,11 @@
 #include "cni.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <towpath/client.h>
+#include <towpath/runtime.h>
 #include <unistd.h>
-
-static void client_cleanup(struct tw_client **client)
-{
-	tw_client_free(*client);
-}
-#define _cleanup_client_ __attribute__((cleanup(client_cleanup)))
-
-static void json_cleanup(json_t **json)
-{
-	json_decref(*json);
-}
-#define _cleanup_json_ __attribute__((cleanup(json_cleanup)))
 
 static int client_open(const struct cni *c, struct tw_client **client)
 {
@@ -63,17 +49,6 @@ static int answer_fail(const struct cni *c, const struct tw_client *client, int 
 			tw_client_error(client, answer, reply));
 }
 
-/* "/v1/endpoints/ID/IFNAME"; an interface's name may have any byte, an id may not. */
-static void endpoint_path(const struct cni *c, char *buf, size_t len)
-{
-	int n = snprintf(buf, len, "/v1/endpoints/%s/", c->container_id);
-
-	for (const char *p = c->ifname; *p && n > 0 && (size_t)n < len; p++)
-		n += snprintf(buf + n, len - (size_t)n, "%%%02X", (unsigned char)*p);
-}
-
-#define ENDPOINT_PATH_MAX 4200
-
 /* ---- ADD -------------------------------------------------------------------------------------- */
 
 int command_add(struct cni *c)
@@ -99,50 +74,13 @@ int command_add(struct cni *c)
 
 /* ---- DEL -------------------------------------------------------------------------------------- */
 
-/* Tells an agent that is away. 0 or -errno; path of the record in buf. */
-static int pending_write(const struct cni *c, char *buf, size_t len)
+static int del_without_agent(const struct cni *c, struct tw_client *client, int netns_fd)
 {
-	const char *dir = request_text(c, "stateDir", CNI_STATE_DIR);
-	int fd;
+	char why[256];
 
-	snprintf(buf, len, "%s", dir);
-	mkdir(buf, 0700);
-	snprintf(buf, len, "%s/pending-del", dir);
-	mkdir(buf, 0700);
-	if ((size_t)snprintf(buf, len, "%s/pending-del/%s@%s", dir, c->container_id, c->ifname) >=
-	    len)
-		return -ENAMETOOLONG;
-	fd = open(buf, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
-}
-
-static int del_without_agent(const struct cni *c, struct tw_client *client, int netns_fd,
-			     const char *endpoint)
-{
-	char record[4200];
-	int removed = link_remove(c, netns_fd);
-	int written = pending_write(c, record, sizeof(record));
-
-	/*
-	 * An agent that started meanwhile may have looked for records before this one was
-	 * there. Left behind, it would end the next attachment of this name.
-	 */
-	if (!written && answer_ok(tw_client_call(client, "DELETE", endpoint, NULL, NULL))) {
-		unlink(record);
-		return 0;
-	}
-	if (written)
-		fprintf(stderr,
-			CNI_TYPE
-			": could not write %s: %s; the agent will find the interface gone\n",
-			record, strerror(-written));
-	if (removed)
-		return cni_fail(c, CNI_KERNEL, NULL,
-				"no agent answers and the interface could not be removed: %s",
-				strerror(-removed));
+	if (tw_attachment_end(client, request_text(c, "stateDir", TW_STATE_DIR_DEFAULT),
+			      c->container_id, c->ifname, netns_fd, why, sizeof(why)))
+		return cni_fail(c, CNI_KERNEL, NULL, "%s", why);
 	return 0;
 }
 
@@ -150,7 +88,7 @@ int command_del(struct cni *c)
 {
 	_cleanup_client_ struct tw_client *client = NULL;
 	_cleanup_json_ json_t *reply = NULL;
-	char path[ENDPOINT_PATH_MAX];
+	char path[TW_ENDPOINT_PATH_MAX];
 	int fd = -1, rc;
 
 	rc = netns_open(c, true, &fd);
@@ -158,10 +96,10 @@ int command_del(struct cni *c)
 		return rc;
 	if (client_open(c, &client))
 		return 1;
-	endpoint_path(c, path, sizeof(path));
+	tw_endpoint_path(c->container_id, c->ifname, path);
 	rc = tw_client_call(client, "DELETE", path, NULL, &reply);
 	if (rc == -ECONNREFUSED)
-		return del_without_agent(c, client, fd, path);
+		return del_without_agent(c, client, fd);
 	return answer_ok(rc) ? 0 : answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
 }
 
@@ -172,7 +110,7 @@ int command_check(struct cni *c)
 	_cleanup_client_ struct tw_client *client = NULL;
 	_cleanup_json_ json_t *reply = NULL;
 	const json_t *prev = json_object_get(c->config, "prevResult");
-	char path[ENDPOINT_PATH_MAX];
+	char path[TW_ENDPOINT_PATH_MAX];
 	size_t len;
 	int fd = -1, rc;
 
@@ -184,7 +122,7 @@ int command_check(struct cni *c)
 		return rc;
 	if (client_open(c, &client))
 		return 1;
-	endpoint_path(c, path, sizeof(path));
+	tw_endpoint_path(c->container_id, c->ifname, path);
 	len = strlen(path);
 	snprintf(path + len, sizeof(path) - len, "?check=1");
 	rc = tw_client_call(client, "GET", path, NULL, &reply);

@@ -16,7 +16,6 @@
 #define CNI_VERSION_NEWEST "1.1.0"
 #define CNI_TYPE "towpath-cni"
 #define CNI_IPAM_TYPE "towpath" /* addresses by the agent: the only one */
-#define CNI_STATE_DIR "/var/lib/towpath"
 
 /* Error codes: of the specification, of the reference library, and from 100 our own. */
 enum cni_code {
@@ -93,8 +92,6 @@ int command_gc(struct cni *c);
  * missing_ok: a path that is gone gives *fd -1.
  */
 int netns_open(const struct cni *c, bool missing_ok, int *fd);
-/* Removes the attachment's link, wherever its ends can be reached. 0 or -errno. */
-int link_remove(const struct cni *c, int netns_fd);
 /* CHECK: the container's interface against prevResult. */
 int container_check(const struct cni *c, int netns_fd, const json_t *prev);
 

@@ -4,15 +4,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <towpath/attachment.h>
+#include <towpath/runtime.h>
 #include <unistd.h>
 
 #include "netlink.h"
@@ -28,60 +24,16 @@ static bool override(void)
 
 int netns_open(const struct cni *c, bool missing_ok, int *fd)
 {
-	struct stat theirs, ours;
+	char why[256];
+	int rc;
 
 	if (missing_ok && (!c->netns || !*c->netns))
 		return 0;
-	*fd = open(c->netns, O_RDONLY | O_CLOEXEC);
-	if (*fd < 0 || ioctl(*fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
-		/* A path that is left without its mount is an empty file. */
-		const char *why = *fd < 0 ? strerror(errno) : "it is not a network namespace";
-
-		if (*fd >= 0)
-			close(*fd);
-		*fd = -1;
-		return missing_ok ? 0
-				  : cni_fail(c, CNI_BAD_NETNS, NULL, "CNI_NETNS %s: %s", c->netns,
-					     why);
-	}
-	if (fstat(*fd, &theirs) || stat("/proc/self/ns/net", &ours))
-		return cni_fail(c, CNI_IO, NULL, "could not look at CNI_NETNS %s: %s", c->netns,
-				strerror(errno));
-	if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino && !override())
-		return cni_fail(c, CNI_BAD_NETNS, NULL,
-				"CNI_NETNS %s is the plugin's own network namespace, not a "
-				"container's",
-				c->netns);
-	return 0;
-}
-
-/* ---- DEL without an agent ------------------------------------------------------------------------ */
-
-int link_remove(const struct cni *c, int netns_fd)
-{
-	_cleanup_nl_ struct nl here = { 0 }, there = { 0 };
-	char port[TW_PORT_NAME_LEN + 1];
-	struct nl_link link;
-	int rc;
-
-	tw_port_name(c->container_id, c->ifname, port);
-	rc = nl_open(&here);
-	if (!rc)
-		rc = nl_link_delete(&here, 0, port);
-	if (rc != -ENODEV)
-		return rc;
-	/* Not here: the agent's node may be another namespace. */
-	if (netns_fd < 0)
+	rc = tw_netns_open(c->netns, override(), fd, why, sizeof(why));
+	/* One that is gone, or whose path is left without its mount, is none that DEL needs. */
+	if (!rc || (missing_ok && rc != -EBUSY))
 		return 0;
-	if (setns(netns_fd, CLONE_NEWNET))
-		return -errno;
-	rc = nl_open(&there);
-	if (rc)
-		return rc;
-	/* Somebody else's interface of that name has not our mark. */
-	if (nl_link_get(&there, 0, c->ifname, &link) || strcmp(link.alias, port) != 0)
-		return 0;
-	return nl_link_delete(&there, link.ifindex, NULL);
+	return cni_fail(c, CNI_BAD_NETNS, NULL, "CNI_NETNS %s: %s", c->netns, why);
 }
 
 /* ---- CHECK ------------------------------------------------------------------------------------------ */

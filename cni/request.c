@@ -6,45 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <towpath/attachment.h>
+#include <towpath/runtime.h>
 #include <unistd.h>
 
 #define STDIN_MAX (16u << 20)
 
 /* ---- stdin ---------------------------------------------------------------------------------- */
-
-/* *text is malloc'ed. 0 or -errno. */
-static int stdin_read(char **text, size_t *len)
-{
-	size_t n = 0, cap = 16384;
-	char *buf = malloc(cap);
-
-	while (buf) {
-		ssize_t got = read(STDIN_FILENO, buf + n, cap - n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 || n > STDIN_MAX) {
-			int rc = got < 0 ? -errno : -EMSGSIZE;
-
-			free(buf);
-			return rc;
-		}
-		if (!got) {
-			*text = buf;
-			*len = n;
-			return 0;
-		}
-		n += (size_t)got;
-		if (n == cap) {
-			char *more = realloc(buf, cap *= 2);
-
-			if (!more)
-				free(buf);
-			buf = more;
-		}
-	}
-	return -ENOMEM;
-}
 
 int request_read_stdin(struct cni *c, enum cni_code *code, char *problem, size_t len)
 {
@@ -54,7 +21,7 @@ int request_read_stdin(struct cni *c, enum cni_code *code, char *problem, size_t
 	int rc;
 
 	/* A person who tries VERSION by hand has no configuration to give. */
-	rc = isatty(STDIN_FILENO) ? -ENODATA : stdin_read(&text, &n);
+	rc = isatty(STDIN_FILENO) ? -ENODATA : tw_stream_read(STDIN_FILENO, STDIN_MAX, &text, &n);
 	if (rc) {
 		*code = CNI_IO;
 		snprintf(problem, len, "could not read the configuration on stdin: %s",
