@@ -266,6 +266,24 @@ static int watches_open(struct agent *a, char *err, size_t err_len)
 	return res;
 }
 
+/* The maps hold everything: the programs of this agent take over from those of an earlier one. */
+static int kernel_switch(struct agent *a, char *err, size_t err_len)
+{
+	struct datapath_migration moved = {};
+	int res = datapath_switch(a->dp, &moved, err, err_len);
+
+	if (!res && moved.from)
+		log_info("took over %llu connections from maps of layout %u (this agent's is %u)",
+			 (unsigned long long)moved.flows, moved.from, TW_ABI_VERSION);
+	if (moved.lost)
+		log_warn("%llu connections did not fit the flow table, and end: see --max-flows",
+			 (unsigned long long)moved.lost);
+	if (moved.error)
+		log_error("the connections in maps of layout %u could not be taken over: %s",
+			  moved.from, strerror(-moved.error));
+	return res;
+}
+
 static int agent_open(struct agent *a, char *err, size_t err_len)
 {
 	struct agent_error refused = {};
@@ -287,6 +305,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = agent_restore_ports(a, err, err_len);
 	if (!res)
 		res = watches_open(a, err, err_len);
+	if (!res)
+		res = kernel_switch(a, err, err_len);
 	if (res)
 		return res;
 	agent_endpoint_sweep(a);

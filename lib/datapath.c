@@ -224,7 +224,7 @@ static int jumps_fill(struct datapath *dp)
  */
 static const char *const jump_pins[2] = { "jumps_a", "jumps_b" };
 
-static int jumps_pin(struct datapath *dp, const char **old)
+static int jumps_pin(struct datapath *dp)
 {
 	char path[PATH_MAX];
 	int i;
@@ -233,12 +233,8 @@ static int jumps_pin(struct datapath *dp, const char **old)
 	i = access(path, F_OK) ? 0 : 1;
 	snprintf(path, sizeof(path), "%.3900s/%s", dp->pin_dir, jump_pins[i]);
 	/* Both there: an agent died between switching links and clearing up. Links may use either. */
-	if (i && !access(path, F_OK)) {
+	if (i && !access(path, F_OK))
 		snprintf(path, sizeof(path), "%.3900s/jumps_%d", dp->pin_dir, getpid());
-		*old = NULL;
-	} else {
-		*old = jump_pins[!i];
-	}
 	return bpf_obj_pin(bpf_map__fd(dp->skel->maps.tw_jumps), path) ? -errno : 0;
 }
 
@@ -288,27 +284,45 @@ static int pin_dirs_make(const struct datapath *dp)
 	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
 }
 
+/* All that the programs need when their links are switched, or new ones made. */
 static int pins_make(struct datapath *dp, char *err, size_t err_len)
 {
-	const char *old;
 	int res = maps_pin(dp);
 
-	if (dp->n_adopted)
-		return res ?: datapath_links_adopt(dp);
-	programs_forget(dp);
-	if (!res)
-		res = jumps_pin(dp, &old);
-	if (!res)
-		res = datapath_links_adopt(dp);
-	if (!res)
-		res = programs_pin(dp);
-	if (res) {
+	if (!res && !dp->n_adopted) {
+		programs_forget(dp);
+		res = jumps_pin(dp);
+	}
+	if (res)
 		datapath_message(err, err_len, "cannot pin below %s: %s", dp->pin_dir,
+				 strerror(-res));
+	return res;
+}
+
+int datapath_switch(struct datapath *dp, struct datapath_migration *out, char *err, size_t err_len)
+{
+	struct datapath_migration result = {};
+	int res;
+
+	if (!dp->pin_dir[0])
+		return 0;
+	migrate_before_links(dp, &result);
+	res = datapath_links_adopt(dp);
+	if (res) {
+		datapath_message(err, err_len, "cannot switch the links below %s: %s", dp->pin_dir,
 				 strerror(-res));
 		return res;
 	}
+	migrate_after_links(dp, &result);
+	*out = result;
+	if (dp->n_adopted)
+		return 0;
 	jumps_tidy(dp);
-	return 0;
+	res = programs_pin(dp);
+	if (res)
+		datapath_message(err, err_len, "cannot pin below %s: %s", dp->pin_dir,
+				 strerror(-res));
+	return res;
 }
 
 static int config_init(struct datapath *dp)
@@ -396,6 +410,8 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 		res = jumps_fill(dp);
 	if (!res)
 		res = datapath_tables_open(dp);
+	if (!res)
+		res = migrate_epochs(dp, err, err_len);
 	if (!res)
 		res = config_init(dp);
 	return res;

@@ -31,11 +31,26 @@ void datapath_settings_default(struct tw_settings *out);
 
 /*
  * Loads programs and maps; maps already pinned in pin_dir with the same layout are used as
- * they are. Links that are pinned are switched to the new programs, each atomically. Error
- * text for people in err (may be NULL). -errno on failure, with nothing attached or changed.
+ * they are. Programs of an earlier agent stay in force until datapath_switch(). Error text for
+ * people in err (may be NULL). -errno on failure, with nothing attached or changed.
  */
 int datapath_open(struct datapath **out, const struct datapath_options *opts, char *err,
 		  size_t err_len);
+/* What became of the connections when the maps of an earlier agent had another layout. */
+struct datapath_migration {
+	uint32_t from;	/* that layout's TW_ABI_VERSION; 0: there was none */
+	uint64_t flows; /* entries carried over */
+	uint64_t lost;	/* ... that found no room in a smaller table */
+	int error;	/* -errno: what is missing could not be read, or does not fit the layout */
+};
+
+/*
+ * Puts the programs in force: pinned links of an earlier agent go over to them, each atomically,
+ * and its maps, when they have another layout, are emptied into these and removed. To be called
+ * once after datapath_open(), when the maps hold the node's whole state. -errno: some links may
+ * have been switched; calling again does the rest.
+ */
+int datapath_switch(struct datapath *dp, struct datapath_migration *out, char *err, size_t err_len);
 /* Closes handles; what is pinned goes on working. */
 void datapath_close(struct datapath *dp);
 /* Takes everything below pin_dir out of the kernel: links, programs, maps. */

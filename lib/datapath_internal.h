@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The inside of struct datapath. datapath.c: load and pin; programs.c: programs of an earlier
- * agent; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
+ * agent; migrate.c: maps of another layout; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
  * window.c: mapped arrays.
  */
 #ifndef TOWPATH_DATAPATH_INTERNAL_H
@@ -121,6 +121,11 @@ int program_fd(const struct datapath *dp, const struct bpf_program *prog);
 /* Before links or jumps change; and when they are in place. */
 void programs_forget(const struct datapath *dp);
 int programs_pin(const struct datapath *dp);
+
+/* The steps 1, 2 and 4 of migrate.c. Without another layout they do nothing. */
+int migrate_epochs(struct datapath *dp, char *err, size_t err_len);
+void migrate_before_links(struct datapath *dp, struct datapath_migration *result);
+void migrate_after_links(struct datapath *dp, struct datapath_migration *result);
 
 /* Raw bpf map access by name, over the skeleton. */
 int datapath_fd(const struct datapath *dp, const char *map);

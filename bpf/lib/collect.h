@@ -65,23 +65,23 @@ static __always_inline __u32 flow_idle(const struct tw_flow *f, __u32 now)
 
 static __always_inline bool flow_marked(const struct tw_flow *f)
 {
-	return f->half[0].idle == IDLE_MARKED && f->half[0].kind == TW_KIND_NONE &&
+	return f->half[0].idle == TW_IDLE_MARKED && f->half[0].kind == TW_KIND_NONE &&
 	       f->half[1].kind == TW_KIND_NONE;
 }
 
 /* Lost to a writer or to a packet that is being carried: found idle again later, or not. */
 static __always_inline void flow_mark(struct tw_flow *f)
 {
-	if (state_swap(f, IDLE_NO, IDLE_MARKED))
+	if (state_swap(f, TW_IDLE_NO, TW_IDLE_MARKED))
 		f->half[1].kind = TW_KIND_NONE;
-	else if (f->half[0].idle == IDLE_MARKED)
+	else if (f->half[0].idle == TW_IDLE_MARKED)
 		f->half[1].kind = TW_KIND_NONE; /* unmarked in between, by half */
 }
 
 /* The slow path unmarks by the same compare and swap: exactly one of both wins. */
 static __always_inline bool flow_take(struct tw_flow *f)
 {
-	return flow_marked(f) && state_swap(f, IDLE_MARKED, IDLE_DELETING);
+	return flow_marked(f) && state_swap(f, TW_IDLE_MARKED, TW_IDLE_DELETING);
 }
 
 /* The tuple in direction `dir` of an entry. */

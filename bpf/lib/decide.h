@@ -307,7 +307,8 @@ static __always_inline void half_decide(struct tw_half *h, __u32 stamp, __u8 kin
  */
 static __always_inline bool flow_lock(struct tw_flow *f)
 {
-	if (!state_swap(f, IDLE_NO, IDLE_WRITING) && !state_swap(f, IDLE_MARKED, IDLE_WRITING))
+	if (!state_swap(f, TW_IDLE_NO, TW_IDLE_WRITING) &&
+	    !state_swap(f, TW_IDLE_MARKED, TW_IDLE_WRITING))
 		return false;
 	f->half[1].kind = TW_KIND_NONE;
 	barrier();

@@ -142,14 +142,6 @@ static __always_inline bool tcp_closed(const struct tw_half *h, const struct tw_
 
 #define LONG_AGO 0x40000000u /* jiffies: longer than any lifetime */
 
-/* tw_half.idle of half[0]: who has the entry in hand. */
-enum idle_state {
-	IDLE_NO = 0,
-	IDLE_MARKED = 1,   /* by the collector; kind is NONE: packets take the slow path */
-	IDLE_DELETING = 2, /* nobody may touch it any more */
-	IDLE_WRITING = 3,  /* one CPU writes its decision; others leave theirs */
-};
-
 /*
  * Takes an entry from one idle state to another, with kind NONE on the way: false when somebody
  * else was quicker, or the entry was not in state `from`.

@@ -100,7 +100,7 @@ static __always_inline void reply_undo(struct scratch *s)
 	if (!f || !reply_is_ours(s, &f->half[dir & 1]))
 		return;
 	f->half[0].seen = f->half[1].seen = jiffies_now() - LONG_AGO;
-	if (state_swap(f, IDLE_NO, IDLE_MARKED))
+	if (state_swap(f, TW_IDLE_NO, TW_IDLE_MARKED))
 		f->half[1].kind = TW_KIND_NONE;
 	counter_add(TW_COUNTER_INSERTS, -1);
 }

@@ -3,7 +3,9 @@
  * What the programs in bpf/ and the user side share: keys, values, events, enums.
  * Each layout lives here and nowhere else. Included by both sides, so it uses no
  * header but the kernel's types; byte order lives in the type (__be16, __be32).
- * A change of any layout below must raise TW_ABI_VERSION.
+ * A change of any layout below must raise TW_ABI_VERSION. Flows, budgets and counts are carried
+ * over to the new layout by the names of their fields (lib/migrate.c): a new field must mean
+ * with 0 what was so before, and a field whose meaning changes needs another name.
  */
 #ifndef TOWPATH_ABI_H
 #define TOWPATH_ABI_H
@@ -115,6 +117,14 @@ enum tw_half_flags {
 	TW_HALF_REPLY_ENTRY = 1 << 6, /* of the two, this is the reply entry */
 };
 
+/* tw_half.idle of half[0]: who has the entry in hand. */
+enum tw_idle {
+	TW_IDLE_NO = 0,
+	TW_IDLE_MARKED = 1,   /* by the collector; kind is NONE: packets take the slow path */
+	TW_IDLE_DELETING = 2, /* nobody may touch it any more */
+	TW_IDLE_WRITING = 3,  /* one CPU writes its decision; others leave theirs */
+};
+
 /* Hooks, as they appear in events and metrics. */
 enum tw_hook {
 	TW_HOOK_FROM_CONTAINER = 0, /* tc ingress of a port */
@@ -192,7 +202,7 @@ struct tw_half {
 					__u8 kind;  /* enum tw_kind */
 					__u8 flags; /* enum tw_half_flags */
 					__u8 tcp;   /* TCP flags seen in this direction, ORed */
-					__u8 idle;  /* enum idle_state of bpf/lib/flow.h */
+					__u8 idle;  /* enum tw_idle, of half[0] */
 				};
 			};
 		};

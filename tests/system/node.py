@@ -109,6 +109,7 @@ class Node(Place):
         self.options = list(options)
         self.subnets = list(subnets)
         self.agent = None
+        self.towpathd = binary("towpathd")
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="towpath-test-"))
         self.state_dir, self.run_dir = self.dir / "state", self.dir / "run"
         self.objects_dir = self.dir / "objects"
@@ -173,7 +174,7 @@ class Node(Place):
         """towpathd's command line."""
         uplinks = [word for name in self.uplinks for word in ("--uplink", name)]
         return [
-            binary("towpathd"),
+            self.towpathd,
             *("--state-dir", str(self.state_dir), "--run-dir", str(self.run_dir)),
             *("--objects-dir", str(self.objects_dir)),
             *uplinks, *self.options, *more,
