@@ -276,7 +276,7 @@ static int kernel_switch(struct agent *a, char *err, size_t err_len)
 		log_info("took over %llu connections from maps of layout %u (this agent's is %u)",
 			 (unsigned long long)moved.flows, moved.from, TW_ABI_VERSION);
 	if (moved.lost)
-		log_warn("%llu connections did not fit the flow table, and end: see --max-flows",
+		log_warn("%llu connections did not fit the flow table, and end (see --max-flows)",
 			 (unsigned long long)moved.lost);
 	if (moved.error)
 		log_error("the connections in maps of layout %u could not be taken over: %s",

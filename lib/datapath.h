@@ -40,7 +40,7 @@ int datapath_open(struct datapath **out, const struct datapath_options *opts, ch
 struct datapath_migration {
 	uint32_t from;	/* that layout's TW_ABI_VERSION; 0: there was none */
 	uint64_t flows; /* entries carried over */
-	uint64_t lost;	/* ... that found no room in a smaller table */
+	uint64_t lost;	/* ... that found no room in a smaller table, or do not fit the layout */
 	int error;	/* -errno: what is missing could not be read, or does not fit the layout */
 };
 

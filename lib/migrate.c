@@ -55,9 +55,10 @@ struct layout {
 	size_t n;
 };
 
-/* Bytes that go from one place to another. */
+/* Bytes that go from one place to another; those of a number that has become narrower stay. */
 struct run {
 	uint32_t from, to, len;
+	uint32_t stay, n_stay; /* must be 0, or the value does not fit */
 };
 
 struct recipe {
@@ -179,8 +180,8 @@ static bool run_join(struct recipe *r, const struct run *add)
 	for (size_t i = 0; i < r->n; i++) {
 		struct run *run = &r->v[i];
 
-		if (run->to - run->from != add->to - add->from || add->from < run->from ||
-		    add->from > run->from + run->len)
+		if (add->n_stay || run->n_stay || run->to - run->from != add->to - add->from ||
+		    add->from < run->from || add->from > run->from + run->len)
 			continue;
 		if (add->from + add->len > run->from + run->len)
 			run->len = add->from + add->len - run->from;
@@ -191,20 +192,27 @@ static bool run_join(struct recipe *r, const struct run *add)
 
 /*
  * A field that only the new layout has stays 0, one that only the old one has is left behind. A
- * wider number keeps its value; a narrower one may lose it, so nothing is carried over then.
+ * number may be wider or narrower, not an array of them, nor what is in network byte order.
  */
 static int recipe_field(struct recipe *r, const struct field *from, const struct field *to)
 {
-	struct run run = { from->offset, to->offset, from->size };
+	const bool big = __BYTE_ORDER == __BIG_ENDIAN; /* the high bytes come first */
+	struct run run = { from->offset, to->offset, from->size, 0, 0 };
 
 	if (from->network != to->network)
 		return -EOPNOTSUPP;
-	if (from->size == to->size)
+	if (from->size == to->size) {
 		run.len *= from->count < to->count ? from->count : to->count;
-	else if (from->size > to->size || from->network || from->count != 1 || to->count != 1)
+	} else if (from->network || from->count != 1 || to->count != 1) {
 		return -EOPNOTSUPP;
-	else if (__BYTE_ORDER == __BIG_ENDIAN)
-		run.to += to->size - from->size;
+	} else if (from->size < to->size) {
+		run.to += big ? to->size - from->size : 0;
+	} else {
+		run.n_stay = from->size - to->size;
+		run.len = to->size;
+		run.stay = from->offset + (big ? 0 : to->size);
+		run.from += big ? run.n_stay : 0;
+	}
 	if (run_join(r, &run))
 		return 0;
 	struct run *v = reallocarray(r->v, r->n + 1, sizeof(*v));
@@ -232,11 +240,19 @@ static int recipe_make(struct recipe *r, const struct btf *from_btf, uint32_t fr
 	return res;
 }
 
-static void recipe_apply(const struct recipe *r, const uint8_t *from, uint8_t *to)
+/* false: a number does not fit. */
+static bool recipe_apply(const struct recipe *r, const uint8_t *from, uint8_t *to)
 {
 	memset(to, 0, r->size);
-	for (size_t i = 0; i < r->n; i++)
-		memcpy(to + r->v[i].to, from + r->v[i].from, r->v[i].len);
+	for (size_t i = 0; i < r->n; i++) {
+		const struct run *run = &r->v[i];
+
+		for (uint32_t k = 0; k < run->n_stay; k++)
+			if (from[run->stay + k])
+				return false;
+		memcpy(to + run->to, from + run->from, run->len);
+	}
+	return true;
 }
 
 /* ---- one map ------------------------------------------------------------------------------------- */
@@ -247,6 +263,7 @@ struct carry {
 	struct btf *old_btf, *new_btf;
 	struct recipe key, value;
 	uint32_t old_value, new_value; /* bytes of a value as system calls pass it */
+	uint64_t unfit;		       /* elements that could not be converted */
 	uint32_t copies;	       /* values in one: 1, or one a CPU */
 	uint32_t batch;		       /* elements read at once */
 	uint8_t *keys, *values, *next; /* as read */
@@ -332,6 +349,18 @@ static bool flow_in_hand(const struct tw_flow *f)
 	return f->half[0].idle == TW_IDLE_WRITING || f->half[0].idle == TW_IDLE_DELETING;
 }
 
+/* Element i of the batch, into key_out and value_out. */
+static bool carry_convert(struct carry *c, uint32_t i)
+{
+	const uint8_t *value = c->values + (size_t)i * c->copies * c->old_value;
+	bool fits = recipe_apply(&c->key, c->keys + (size_t)i * c->old.key_size, c->key_out);
+
+	for (uint32_t k = 0; k < c->copies; k++)
+		fits &= recipe_apply(&c->value, value + (size_t)k * c->old_value,
+				     c->value_out + (size_t)k * c->new_value);
+	return fits;
+}
+
 /*
  * Calls fn for each element, converted, in c->key_out and c->value_out. An element that comes
  * or goes meanwhile may be missed or not; one that stays is not missed.
@@ -350,11 +379,10 @@ static int carry_each(struct carry *c, int (*fn)(struct carry *c, void *arg), vo
 		more = !res;
 		first = false;
 		for (uint32_t i = 0; i < n; i++) {
-			recipe_apply(&c->key, c->keys + (size_t)i * c->old.key_size, c->key_out);
-			for (uint32_t k = 0; k < c->copies; k++)
-				recipe_apply(&c->value,
-					     c->values + ((size_t)i * c->copies + k) * c->old_value,
-					     c->value_out + (size_t)k * c->new_value);
+			if (!carry_convert(c, i)) {
+				c->unfit++;
+				continue;
+			}
 			res = fn(c, arg);
 			if (res)
 				return res;
@@ -403,7 +431,11 @@ static int values_put(struct carry *c, void *arg)
 
 static int flows_put(struct carry *c, void *arg)
 {
-	return carry_each(c, flow_put, arg);
+	struct datapath_migration *result = arg;
+	int res = carry_each(c, flow_put, result);
+
+	result->lost += c->unfit;
+	return res;
 }
 
 /* The agent is the only writer of epochs; the plan that follows raises the node's once more. */
