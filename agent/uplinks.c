@@ -11,6 +11,8 @@
 
 /* Changes come in bursts (link, then addresses, then routes): one look for all of them. */
 #define SETTLE_MS 50
+/* What failed is tried again: nothing may change for days. */
+#define RETRY_MS 5000
 
 struct uplinks {
 	struct agent *a;
@@ -19,6 +21,7 @@ struct uplinks {
 	uv_timer_t settle;
 	int open_handles;
 	bool started;
+	bool failed; /* the last look, or what followed from it */
 	struct uplink *v;
 	size_t n;
 	struct node_addr *addrs;
@@ -133,7 +136,13 @@ static int uplink_attach(struct agent *a, const struct uplink *uplink, char *err
 	res = datapath_uplink_set(a->dp, uplink->ifindex, &value);
 	if (!res)
 		res = datapath_attach_uplink(a->dp, uplink->ifindex, uplink->name);
-	if (res)
+	if (res == -E2BIG)
+		snprintf(
+			err, err_len,
+			"the table of uplinks is full with %u, and the uplink %s is left out; name "
+			"those that are in use with --uplink",
+			TW_MAX_UPLINKS, uplink->name);
+	else if (res)
 		snprintf(err, err_len, "cannot attach the programs to the uplink %s: %s",
 			 uplink->name, strerror(-res));
 	return res;
@@ -161,7 +170,8 @@ static int look(struct uplinks *u, bool *changed, char *err, size_t err_len)
 	struct node_addr *addrs = NULL;
 	struct uplink *v = NULL;
 	size_t n = 0, n_addrs = 0;
-	int res = uplink_find(opts->uplinks, opts->n_uplinks, &v, &n, err, err_len);
+	/* At start a missing one is a mistake in the options; later it may come back. */
+	int res = uplink_find(opts->uplinks, opts->n_uplinks, !u->started, &v, &n, err, err_len);
 
 	if (res)
 		return res;
@@ -207,8 +217,13 @@ static void settled(uv_timer_t *timer)
 	bool changed = false;
 	char why[256];
 
-	if (look(u, &changed, why, sizeof(why)) || (changed && attach_all(u, why, sizeof(why))))
+	bool failed = look(u, &changed, why, sizeof(why)) ||
+		      ((changed || u->failed) && attach_all(u, why, sizeof(why)));
+	if (failed && (changed || !u->failed))
 		log_warn("%s", why);
+	u->failed = failed;
+	if (failed)
+		uv_timer_start(timer, settled, RETRY_MS, 0);
 	if (changed)
 		log_info("the node's addresses or uplinks have changed: %zu uplinks", u->n);
 	/* Routes are not kept here, so any change may have been one of them. */
@@ -223,7 +238,7 @@ static void watch_ready(uv_poll_t *poll, int status, int events)
 
 	if (node_watch_read(u->watch, &changes) || !changes)
 		return;
-	if (!uv_is_active((uv_handle_t *)&u->settle))
+	if (!uv_is_active((uv_handle_t *)&u->settle) || uv_timer_get_due_in(&u->settle) > SETTLE_MS)
 		uv_timer_start(&u->settle, settled, SETTLE_MS, 0);
 }
 

@@ -113,7 +113,7 @@ static int sizes_set(struct towpath_bpf *skel, const struct datapath_options *op
 		{ skel->maps.tw_classes, opts->max_classes ?: 524288 },
 		{ skel->maps.tw_peers, opts->max_peers ?: 524288 },
 		{ skel->maps.tw_ipcache_pages, opts->max_pages ?: 8192 },
-		{ skel->maps.tw_ipcache6, opts->max_prefixes6 ?: 262144 },
+		{ skel->maps.tw_ipcache6, (opts->max_prefixes6 ?: 262144) + PREFIXES6_SPARE },
 	};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {

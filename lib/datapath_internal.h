@@ -32,6 +32,12 @@ void window_close(struct window *w);
 /* The element, or NULL: out of range, or the kernel refused the mapping. */
 void *window_at(struct window *w, uint32_t index);
 
+/*
+ * Entries of the kernel's IPv6 trie that nothing is kept in. Before Linux 6.13 a full trie takes
+ * no new word for a prefix that it has; and a blanket must fit while everything is exchanged.
+ */
+#define PREFIXES6_SPARE 2u
+
 /* The IPv4 prefixes as set, for longest-prefix arithmetic. */
 struct trie;
 struct prefix6;
@@ -45,6 +51,8 @@ struct prefixes {
 	struct prefix6 *set6; /* uthash, by (addr, len) */
 	struct prefix6 *staged6;
 	bool collecting;
+	bool shrinking;	      /* nothing that needs a page is written */
+	uint32_t max6;	      /* of the kernel's trie, of which some are spare */
 	uint32_t *free_pages; /* stack of indices */
 	uint32_t n_free;
 	uint32_t *resting; /* unlinked, may still be read */
@@ -57,6 +65,7 @@ int prefixes_open(struct prefixes *p, int top_fd, int pages_fd, uint32_t max_pag
 void prefixes_close(struct prefixes *p);
 uint32_t prefixes_pages_used(const struct prefixes *p);
 uint32_t prefixes_count6(const struct prefixes *p);
+uint32_t prefixes_max6(const struct prefixes *p); /* how many prefixes there may be */
 
 /* Ranges of tw_classes that versions own. */
 struct class_range {

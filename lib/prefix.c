@@ -25,6 +25,7 @@ struct trie {
 struct prefix6 {
 	struct tw_ipcache6_key key;
 	uint32_t word;
+	bool there; /* in a trie that is being exchanged */
 	UT_hash_handle hh;
 };
 
@@ -157,6 +158,8 @@ static int word_write(struct prefixes *p, uint32_t *word, const struct trie *t, 
 	}
 	if (was_page)
 		return page_fill(p, old & TW_WORD_PAYLOAD, t, depth, inherited);
+	if (p->shrinking)
+		return 0;
 	res = page_alloc(p, &page);
 	if (res)
 		return res;
@@ -261,17 +264,31 @@ static void set6_clear(struct prefix6 **set)
 	}
 }
 
+uint32_t prefixes_max6(const struct prefixes *p)
+{
+	return p->max6 > PREFIXES6_SPARE ? p->max6 - PREFIXES6_SPARE : 0;
+}
+
+static int lpm_put(int fd, const struct tw_ipcache6_key *key, uint32_t word)
+{
+	if (!bpf_map_update_elem(fd, key, &word, BPF_ANY))
+		return 0;
+	return errno == ENOSPC || errno == E2BIG ? -ENOSPC : -errno;
+}
+
 static int prefix_set6(struct prefixes *p, const union tw_addr *addr, uint8_t len, uint32_t word)
 {
 	struct tw_ipcache6_key key = key6(addr, len);
+	struct prefix6 *e;
 	int res;
 
 	if (p->collecting)
 		return set6_put(&p->staged6, &key, word);
-	if (bpf_map_update_elem(p->fd6, &key, &word, BPF_ANY))
-		return errno == ENOSPC || errno == E2BIG ? -ENOSPC : -errno;
-	res = set6_put(&p->set6, &key, word);
-	return res;
+	HASH_FIND(hh, p->set6, &key, sizeof(key), e);
+	if (!e && HASH_COUNT(p->set6) >= prefixes_max6(p))
+		return -ENOSPC;
+	res = lpm_put(p->fd6, &key, word);
+	return res ?: set6_put(&p->set6, &key, word);
 }
 
 int datapath_prefix_set(struct datapath *dp, const union tw_addr *addr, uint8_t len, uint32_t word)
@@ -356,20 +373,13 @@ int datapath_prefix_get(struct datapath *dp, const union tw_addr *addr, uint8_t 
 	return 0;
 }
 
-static int nomasq_put(struct datapath *dp, const struct tw_ipcache6_key *key)
-{
-	uint32_t one = 1;
-
-	return bpf_map_update_elem(dp->nomasq_fd, key, &one, BPF_ANY) ? -errno : 0;
-}
-
 int datapath_nomasq_set(struct datapath *dp, const union tw_addr *addr, uint8_t len)
 {
 	struct tw_ipcache6_key key = key6(addr, len);
 
 	if (dp->prefixes.collecting)
 		return set6_put(&dp->nomasq_staged, &key, 1);
-	return nomasq_put(dp, &key);
+	return lpm_put(dp->nomasq_fd, &key, 1);
 }
 
 int datapath_prefix_begin(struct datapath *dp)
@@ -384,34 +394,113 @@ int datapath_prefix_begin(struct datapath *dp)
 	return p->staged ? 0 : -ENOMEM;
 }
 
-/* Removes from the map what `want` does not have. */
-static int lpm_trim(int fd, struct prefix6 *want)
+/* A trie that is about to hold `want` instead of what it holds. */
+struct exchange {
+	int fd;
+	struct prefix6 *want;
+	uint32_t n_stale; /* keys that are not wanted */
+};
+
+/* Calls fn for each key that is not wanted; fn may delete it. Marks what is wanted and there. */
+static int lpm_stale(struct exchange *x,
+		     int (*fn)(struct exchange *x, const struct tw_ipcache6_key *key))
 {
 	struct tw_ipcache6_key key, next;
-	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+	bool more = !bpf_map_get_next_key(x->fd, NULL, &next);
+	int res = 0;
 
-	while (more) {
+	while (more && !res) {
 		struct prefix6 *e;
 
 		key = next;
-		more = !bpf_map_get_next_key(fd, &key, &next);
-		HASH_FIND(hh, want, &key, sizeof(key), e);
-		if (!e && bpf_map_delete_elem(fd, &key) && errno != ENOENT)
-			return -errno;
+		more = !bpf_map_get_next_key(x->fd, &key, &next);
+		HASH_FIND(hh, x->want, &key, sizeof(key), e);
+		if (e)
+			e->there = true;
+		else
+			res = fn(x, &key);
 	}
+	return res;
+}
+
+static int stale_count(struct exchange *x, const struct tw_ipcache6_key *key)
+{
+	x->n_stale++;
 	return 0;
 }
 
-static int lpm_sync(int fd, struct prefix6 *want)
+static int stale_delete(struct exchange *x, const struct tw_ipcache6_key *key)
+{
+	return bpf_map_delete_elem(x->fd, key) && errno != ENOENT ? -errno : 0;
+}
+
+/* ... but the blanket that lies over all of them. */
+static int stale_delete_below(struct exchange *x, const struct tw_ipcache6_key *key)
+{
+	return key->prefixlen ? stale_delete(x, key) : 0;
+}
+
+/* What would be found instead of this key, once it is gone, says "nobody". */
+static int stale_hide(struct exchange *x, const struct tw_ipcache6_key *key)
+{
+	struct tw_ipcache6_key at = *key;
+	int res = 0;
+
+	while (!res && at.prefixlen) {
+		struct prefix6 *e;
+
+		at.prefixlen--;
+		at.addr[at.prefixlen / 8] &= (uint8_t)(0xff00 >> at.prefixlen % 8);
+		HASH_FIND(hh, x->want, &at, sizeof(at), e);
+		if (e && e->there)
+			res = lpm_put(x->fd, &at, TW_ID_UNASSIGNED);
+	}
+	return res;
+}
+
+static int wanted_write(const struct exchange *x)
 {
 	struct prefix6 *e, *next;
+	int res = 0;
 
 	/* Most specific last would be no safer: each entry is right by itself. */
-	HASH_ITER(hh, want, e, next) {
-		if (bpf_map_update_elem(fd, &e->key, &e->word, BPF_ANY))
-			return errno == ENOSPC || errno == E2BIG ? -ENOSPC : -errno;
+	HASH_ITER(hh, x->want, e, next) {
+		res = lpm_put(x->fd, &e->key, e->word);
+		if (res)
+			break;
 	}
-	return lpm_trim(fd, want);
+	return res;
+}
+
+/*
+ * New prefixes first, then away with the old ones: an address has its old meaning or its new one
+ * at any moment. If there is not the room for that, old ones must go first, and what is under
+ * them would mean for a moment what the less specific prefix does, or the world: so that says
+ * "nobody" meanwhile, and new connections there are dropped rather than let through.
+ */
+static int lpm_exchange(int fd, uint32_t room, struct prefix6 *want)
+{
+	const struct tw_ipcache6_key all = {};
+	struct exchange x = { .fd = fd, .want = want };
+	struct prefix6 *blanket;
+	int res = lpm_stale(&x, stale_count);
+
+	if (!res && HASH_COUNT(want) + x.n_stale <= room) {
+		res = wanted_write(&x);
+		return res ?: lpm_stale(&x, stale_delete);
+	}
+	HASH_FIND(hh, want, &all, sizeof(all), blanket);
+	if (!res)
+		res = lpm_put(fd, &all, TW_ID_UNASSIGNED);
+	if (!res)
+		res = lpm_stale(&x, stale_hide);
+	if (!res)
+		res = lpm_stale(&x, stale_delete_below);
+	if (!res)
+		res = wanted_write(&x);
+	if (!res && !blanket)
+		res = stale_delete(&x, &all);
+	return res;
 }
 
 int datapath_prefix_end(struct datapath *dp)
@@ -425,16 +514,24 @@ int datapath_prefix_end(struct datapath *dp)
 	trie_free(p->trie);
 	p->trie = p->staged;
 	p->staged = NULL;
+	/* First the words that need no page any more: their pages may be what others need. */
+	p->shrinking = true;
 	res = table_sync(p, 0, 0);
+	p->shrinking = false;
+	if (!res)
+		res = table_sync(p, 0, 0);
 	if (res)
 		return res;
-	res = lpm_sync(p->fd6, p->staged6);
+	res = HASH_COUNT(p->staged6) > prefixes_max6(p)
+		      ? -ENOSPC
+		      : lpm_exchange(p->fd6, prefixes_max6(p), p->staged6);
 	if (res)
 		return res;
 	set6_clear(&p->set6);
 	p->set6 = p->staged6;
 	p->staged6 = NULL;
-	res = lpm_sync(dp->nomasq_fd, dp->nomasq_staged);
+	/* Never full: options name a few of these, and the trie has a thousand. */
+	res = lpm_exchange(dp->nomasq_fd, UINT32_MAX, dp->nomasq_staged);
 	set6_clear(&dp->nomasq_staged);
 	return res;
 }
@@ -481,7 +578,13 @@ static int pages_adopt(struct prefixes *p)
 
 int prefixes_open(struct prefixes *p, int top_fd, int pages_fd, uint32_t max_pages, int fd6)
 {
+	struct bpf_map_info info = {};
+	uint32_t info_len = sizeof(info);
 	int res;
+
+	if (bpf_map_get_info_by_fd(fd6, &info, &info_len))
+		return -errno;
+	p->max6 = info.max_entries;
 
 	p->fd6 = fd6;
 	p->max_pages = max_pages;

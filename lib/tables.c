@@ -499,7 +499,9 @@ size_t datapath_fill_get(struct datapath *dp, struct datapath_fill *out, size_t 
 		out[i] = (struct datapath_fill){
 			.map = bpf_map__name(rows[i].map),
 			.used = rows[i].used,
-			.max = bpf_map__max_entries(rows[i].map),
+			.max = rows[i].map == dp->skel->maps.tw_ipcache6
+				       ? prefixes_max6(&dp->prefixes)
+				       : bpf_map__max_entries(rows[i].map),
 			.bytes = map_bytes(rows[i].map),
 		};
 	return n < max ? n : max;

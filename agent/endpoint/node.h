@@ -24,11 +24,11 @@ struct uplink {
 
 /*
  * Uplinks by name, or, with n_names 0, every interface that a default route of either family
- * leaves through. *out is one allocation, the caller's to free. -ENODEV: no interface of that
- * name, which err names. No uplink at all is no error.
+ * leaves through. *out is one allocation, the caller's to free. -ENODEV: `all` names were to be
+ * there, and there is no interface of that name, which err names. No uplink at all is no error.
  */
-int uplink_find(const char *const *names, size_t n_names, struct uplink **out, size_t *n, char *err,
-		size_t err_len);
+int uplink_find(const char *const *names, size_t n_names, bool all, struct uplink **out, size_t *n,
+		char *err, size_t err_len);
 /*
  * What containers get: the smallest MTU of the uplinks, but not less than IPv6 needs. 1500 when
  * there are none.

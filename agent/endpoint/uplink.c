@@ -76,12 +76,14 @@ static int finder_addr(void *arg, const struct nl_addr *addr)
 }
 
 static int finder_names(struct finder *f, struct nl *nl, const char *const *names, size_t n,
-			char *err, size_t err_len)
+			bool all, char *err, size_t err_len)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct nl_link link;
 		int rc = nl_link_get(nl, 0, names[i], &link);
 
+		if (rc == -ENODEV && !all)
+			continue;
 		if (rc)
 			return endpoint_fail(rc, err, err_len,
 					     "there is no interface %s (--uplink)", names[i]);
@@ -110,15 +112,15 @@ static int finder_fill(struct finder *f, struct nl *nl)
 	return nl_addr_each(nl, 0, finder_addr, f);
 }
 
-int uplink_find(const char *const *names, size_t n_names, struct uplink **out, size_t *n, char *err,
-		size_t err_len)
+int uplink_find(const char *const *names, size_t n_names, bool all, struct uplink **out, size_t *n,
+		char *err, size_t err_len)
 {
 	_cleanup_nl_ struct nl nl = { 0 };
 	struct finder f = { 0 };
 	int rc = nl_open(&nl);
 
 	if (!rc)
-		rc = n_names ? finder_names(&f, &nl, names, n_names, err, err_len)
+		rc = n_names ? finder_names(&f, &nl, names, n_names, all, err, err_len)
 			     : nl_route_each(&nl, finder_route, &f);
 	if (!rc)
 		rc = finder_fill(&f, &nl);

@@ -41,9 +41,25 @@ static __always_inline bool packet_asks_back(const struct packet *p, const struc
 	       icmp_is_request(p->tuple.proto, p->icmp_type) && !(h->flags & TW_HALF_OPENER);
 }
 
-static __always_inline bool uplink_both(__u32 a, __u32 b)
+/* A container's or the node's: nothing that comes from the network has such a source (I2). */
+static __always_inline bool source_is_ours(struct scratch *s)
 {
-	return bpf_map_lookup_elem(&tw_uplinks, &a) && bpf_map_lookup_elem(&tw_uplinks, &b);
+	__u32 word = ipcache_word(s, &s->packet.tuple.saddr, s->packet.tuple.family);
+
+	return word_is_endpoint(word) || word == TW_ID_HOST;
+}
+
+/*
+ * From one uplink to another. The old one may be gone, and its number tells nothing any more:
+ * it is taken for an uplink's if no container has the packet's source.
+ */
+static __always_inline bool uplink_changed(struct scratch *s, __u32 was)
+{
+	__u32 is = s->packet.in;
+
+	if (!was || was & TW_IN_STACK || !bpf_map_lookup_elem(&tw_uplinks, &is))
+		return false;
+	return bpf_map_lookup_elem(&tw_uplinks, &was) || !source_is_ours(s);
 }
 
 /*
@@ -74,7 +90,7 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 		 * else is using the tuple (I2). After a change of routes an outside peer may come
 		 * in by another uplink: judged again, the flow is bound to where its route leads.
 		 */
-		if (h->stamp != stamp && uplink_both(h->in, p->in))
+		if (h->stamp != stamp && uplink_changed(s, h->in))
 			*mode = FLOW_AGAIN;
 		else if (stack_answers(h, p))
 			d->reply_in = p->in;
@@ -335,14 +351,6 @@ static __always_inline int flow_finish(struct __sk_buff *skb, struct scratch *s,
 	if (ret == TW_REASON_TOO_BIG || ret == TW_REASON_TTL)
 		return packet_jump(skb, TW_JUMP_ICMP_ERROR, s->packet.hook);
 	return TC_DROP;
-}
-
-/* A container's or the node's: nothing that comes from the network has such a source (I2). */
-static __always_inline bool source_is_ours(struct scratch *s)
-{
-	__u32 word = ipcache_word(s, &s->packet.tuple.saddr, s->packet.tuple.family);
-
-	return word_is_endpoint(word) || word == TW_ID_HOST;
 }
 
 /*

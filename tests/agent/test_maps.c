@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +151,30 @@ static uint32_t word_of(struct lab *lab, const char *text)
 
 	assert_int_equal(datapath_prefix_get(lab->dp, &p.prefix.addr, p.prefix.len, &word, &exact),
 			 0);
+	return word;
+}
+
+/* As a packet's look-up finds it, in the kernel's own tables. */
+static uint32_t kernel_word(struct lab *lab, const union tw_addr *addr)
+{
+	struct tw_ipcache6_key key = { .prefixlen = 128 };
+	struct tw_ipcache_page page;
+	static uint32_t top[65536]; /* one element */
+	uint32_t word = 0, first = 0;
+
+	memcpy(key.addr, addr, sizeof(key.addr));
+	if (!addr_is4(addr)) {
+		bpf_map_lookup_elem(datapath_map_fd(lab->dp, "tw_ipcache6"), &key, &word);
+		return word;
+	}
+	bpf_map_lookup_elem(datapath_map_fd(lab->dp, "tw_ipcache_top"), &first, top);
+	word = top[addr->byte[12] << 8 | addr->byte[13]];
+	for (int i = 14; i < 16 && (word & TW_WORD_KIND) == TW_WORD_PAGE; i++) {
+		uint32_t at = word & TW_WORD_PAYLOAD;
+
+		bpf_map_lookup_elem(datapath_map_fd(lab->dp, "tw_ipcache_pages"), &at, &page);
+		word = page.word[addr->byte[i]];
+	}
 	return word;
 }
 
@@ -433,6 +458,48 @@ static void test_reconcile_leaves_what_the_plan_has(void **state)
 	assert_int_equal(word_of(lab, "10.88.0.6/32"), TW_ID_UNASSIGNED);
 }
 
+/*
+ * Both tables of prefixes full, and then all of them others, as after a restart with another
+ * state: what is not there any more makes room for what is new.
+ */
+static void test_reconcile_of_full_tables(void **state)
+{
+	struct lab *lab = *state;
+	struct plan_prefix prefixes[MAX_PREFIXES6 + MAX_PAGES];
+	struct policy_plan full = { .prefixes_set = prefixes };
+	struct plan_prefix outside;
+	char text[48];
+
+	for (uint32_t round = 0; round < 3; round++) {
+		uint32_t n = 0;
+
+		/* Two of each a page: one page for 16 to 24 bits, one for 24 to 32. */
+		for (uint32_t i = 0; i < MAX_PAGES / 2; i++) {
+			snprintf(text, sizeof(text), "10.%u.0.1/32", 10 * (3 - round) + i);
+			prefixes[n++] = prefix(text, 300 + round);
+		}
+		/* The first half of round 1 covers what stays and what goes. */
+		for (uint32_t i = 0; i < MAX_PREFIXES6; i++) {
+			snprintf(text, sizeof(text), i ? "fd00:%x:%x::/48" : "fd00::/16", round, i);
+			prefixes[n++] = prefix(text, 400 + round);
+		}
+		full.n_prefixes_set = n;
+		if (maps_reconcile(lab->maps, &full, NULL, 0, NULL, 0, why, sizeof(why)))
+			fail_msg("round %u: %s", round, why);
+		for (uint32_t i = 0; i < n; i++)
+			assert_int_equal(kernel_word(lab, &prefixes[i].prefix.addr),
+					 prefixes[i].word);
+		outside = prefix("fd01::1/128", 0);
+		assert_int_equal(kernel_word(lab, &outside.prefix.addr), 0);
+	}
+	/* And one more than there is room for is refused by name. */
+	prefixes[0] = prefix("fd00:ffff::/48", 500);
+	prefixes[1] = prefix("fd00:fffe::/48", 500);
+	assert_int_equal(maps_reconcile(lab->maps, &full, NULL, 0, NULL, 0, why, sizeof(why)),
+			 -ENOSPC);
+	assert_non_null(strstr(why, "address prefixes"));
+}
+
 static void test_node_words_outlive_the_plan_that_leaves_them(void **state)
 {
 	struct lab *lab = *state;
@@ -465,6 +532,7 @@ int main(void)
 		LAB_TEST(test_number_used_again_is_not_deleted),
 		LAB_TEST(test_I5_reused_numbers_have_no_old_peers),
 		LAB_TEST(test_reconcile_leaves_what_the_plan_has),
+		LAB_TEST(test_reconcile_of_full_tables),
 		LAB_TEST(test_node_words_outlive_the_plan_that_leaves_them),
 	};
 

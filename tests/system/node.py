@@ -96,8 +96,8 @@ class Outside(Place):
 
     def add_address(self, address):
         """Have the outside answer for one more address, as a host further away would."""
-        bits = 128 if ":" in address else 32
-        self.netns.ip(f"addr replace {address}/{bits} dev lo")
+        rest = "/128 dev lo nodad" if ":" in address else "/32 dev lo"
+        self.netns.ip(f"addr replace {address}{rest}")
 
 
 class Node(Place):
