@@ -11,6 +11,7 @@ usage: sudo ./test.sh [LAYER...] [--full]
 Layers, all but style by default:
   style        clang-format, clang-tidy, and a build by clang without warnings
   unit         user space, also under ASan and UBSan; needs no root
+  fuzz         objects, CNI input and API requests by libFuzzer, 5 s each (--full: 120); needs no root
   datapath     the shipped programs, packet by packet, under BPF_PROG_TEST_RUN
   system       real traffic between network namespaces, containers, restarts
   conformance  Kubernetes NetworkPolicy truth tables with real packets
@@ -23,16 +24,16 @@ layers=
 full=
 for arg in "$@"; do
 	case "$arg" in
-	style | unit | datapath | system | conformance) layers="$layers $arg" ;;
+	style | unit | fuzz | datapath | system | conformance) layers="$layers $arg" ;;
 	--full) full=--full ;;
 	-h | --help) usage; exit 0 ;;
 	*) usage >&2; exit 2 ;;
 	esac
 done
-layers=${layers:-unit datapath system conformance}
+layers=${layers:-unit fuzz datapath system conformance}
 
 for layer in $layers; do
-	case "$layer" in style | unit) continue ;; esac
+	case "$layer" in style | unit | fuzz) continue ;; esac
 	[ "$(id -u)" = 0 ] && continue
 	echo "test.sh: '$layer' loads programs into the kernel: run it with sudo" >&2
 	exit 1

@@ -121,15 +121,23 @@ def build_dir(path, *options, **env):
     subprocess.run(["scripts/build.sh", path, *options], check=True, env=dict(os.environ, **env))
 
 
+def build_sanitized():
+    """By clang, which has libFuzzer; unit tests and fuzz targets are of one build."""
+    build_dir(SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false",
+              "-Dc_args=-fsanitize=fuzzer-no-link", CC="clang-19")
+
+
 def layer_unit(tally, full):
     meson_suite(tally, BUILD, "unit")
     print("  again under ASan and UBSan ...", flush=True)
-    build_dir(SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false")
+    build_sanitized()
     meson_suite(tally, SANITIZED, "unit", label="unit-sanitized", multiplier=4)
-    if full:
-        print("  fuzzing ...", flush=True)
-        subprocess.run(["ninja", "-C", BUILD, "fuzz_object"], check=True, stdout=subprocess.DEVNULL)
-        meson_suite(tally, BUILD, "fuzz")
+
+
+def layer_fuzz(tally, full):
+    build_sanitized()
+    os.environ.setdefault("TOWPATH_FUZZ_SECONDS", "120" if full else "5")
+    meson_suite(tally, SANITIZED, "fuzz")
 
 
 def layer_datapath(tally, full):
@@ -234,6 +242,7 @@ def layer_style(tally, _full):
 LAYERS = {
     "style": layer_style,
     "unit": layer_unit,
+    "fuzz": layer_fuzz,
     "datapath": layer_datapath,
     "system": layer_system,
     "conformance": layer_conformance,

@@ -49,6 +49,25 @@ const char *call_argument(const struct call *call, const char *key)
 	return MHD_lookup_connection_value(call->connection, MHD_GET_ARGUMENT_KIND, key);
 }
 
+/*
+ * What a sentence quotes may be no UTF-8 (a path, a query), or was cut within a character; JSON
+ * takes neither. Then each byte of a character beyond ASCII becomes a '?'.
+ */
+static json_t *json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy = json ? NULL : strdup(text);
+
+	if (!copy)
+		return json;
+	for (char *at = copy; *at; at++)
+		if (*at & 0x80)
+			*at = '?';
+	json = json_string(copy);
+	free(copy);
+	return json;
+}
+
 static enum MHD_Result reply_error(struct call *call, json_t *partial, const struct agent_error *e)
 {
 	static const struct {
@@ -65,13 +84,13 @@ static enum MHD_Result reply_error(struct call *call, json_t *partial, const str
 	const struct object_error *at = &e->at;
 	json_t *json = partial ? json_incref(partial) : json_object();
 
-	json_object_set_new(json, "error", json_string(at->text));
+	json_object_set_new(json, "error", json_text(at->text));
 	json_object_set_new(json, "code", json_string(codes[e->code].name));
 	if (*at->file) {
-		json_object_set_new(json, "file", json_string(at->file));
+		json_object_set_new(json, "file", json_text(at->file));
 		json_object_set_new(json, "line", json_integer(at->line));
 		json_object_set_new(json, "column", json_integer(at->column));
-		json_object_set_new(json, "field", json_string(at->field));
+		json_object_set_new(json, "field", json_text(at->field));
 	}
 	if (e->code == AGENT_INTERNAL)
 		log_error("%s %s: %s", call->route ? call->route->method : "request",

@@ -4,31 +4,23 @@
  * is taken comes out of its own canonical JSON as it went in.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "object/object.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 static void check_object(const struct object *obj)
 {
 	struct object_list again;
 	struct object_error err;
 
-	check(!object_parse("json", obj->json, strlen(obj->json), &again, &err));
-	check(again.n == 1);
-	check(!strcmp(again.v[0]->json, obj->json));
-	check(again.v[0]->kind == obj->kind && !strcmp(again.v[0]->name, obj->name) &&
-	      !strcmp(again.v[0]->ns, obj->ns) && again.v[0]->labels.n == obj->labels.n);
+	fuzz_check(!object_parse("json", obj->json, strlen(obj->json), &again, &err));
+	fuzz_check(again.n == 1);
+	fuzz_check(!strcmp(again.v[0]->json, obj->json));
+	fuzz_check(again.v[0]->kind == obj->kind && !strcmp(again.v[0]->name, obj->name) &&
+		   !strcmp(again.v[0]->ns, obj->ns) && again.v[0]->labels.n == obj->labels.n);
 	for (size_t i = 0; i < obj->labels.n; i++)
-		check(labels_get(&again.v[0]->labels, obj->labels.v[i].key));
+		fuzz_check(labels_get(&again.v[0]->labels, obj->labels.v[i].key));
 	object_list_clear(&again);
 }
 
@@ -39,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int res = object_parse("fuzz", (const char *)data, size, &list, &err);
 
 	if (res) {
-		check(res == -EINVAL && err.line && err.column && *err.text);
+		fuzz_check(res == -EINVAL && err.line && err.column && *err.text);
 		return 0;
 	}
 	for (size_t i = 0; i < list.n; i++)
