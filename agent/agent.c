@@ -11,6 +11,7 @@
 #include "api/api.h"
 #include "filters.h"
 #include "log.h"
+#include "notify.h"
 #include "tick.h"
 #include "uplinks.h"
 
@@ -391,6 +392,7 @@ int agent_run(const struct agent_options *opts)
 			store_object_count(a.store, OBJECT_POD),
 			store_object_count(a.store, OBJECT_NAMESPACE),
 			store_object_count(a.store, OBJECT_NETWORKPOLICY));
+		notify_ready();
 		run(&a);
 	}
 	agent_close(&a);

@@ -114,6 +114,18 @@ char *cli_program(const char *name, const char *const *folders);
 /* The agent's run folder is where its socket is. malloc'ed. */
 char *cli_run_dir(const struct cli *cli);
 
+/* ---- plugin.c ---- */
+
+/* The towpath-cni that belongs to this towpath. malloc'ed; NULL: not found. */
+char *cli_plugin_find(void);
+/*
+ * One call of a CNI plugin, as a container runtime makes it: vars are NAME=VALUE, ended by NULL,
+ * besides the environment of this process. 0, *reply (NULL when there was none) being the
+ * caller's; or -1, *error being a sentence, malloc'ed.
+ */
+int cli_plugin_call(const char *plugin, char *const *vars, const json_t *conf, json_t **reply,
+		    char **error);
+
 /* ---- output.c ---- */
 
 struct cli_table;
@@ -164,6 +176,6 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 /* ---- commands ---- */
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
-	cmd_rm, cmd_flows, cmd_explain, cmd_features, cmd_uninstall, cmd_completion;
+	cmd_rm, cmd_flows, cmd_explain, cmd_features, cmd_cni, cmd_uninstall, cmd_completion;
 
 #endif

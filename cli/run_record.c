@@ -12,15 +12,6 @@
 
 int run_init(struct run *r, const struct cli *cli, const char *ns, const char *name)
 {
-	/* Installed, in the build folder, and where container runtimes look. */
-	static const char *const folders[] = { ".",
-					       "../libexec/towpath",
-					       "../libexec/cni",
-					       "../cni",
-					       "/usr/libexec/cni",
-					       "/opt/cni/bin",
-					       "/usr/lib/cni",
-					       NULL };
 	cleanup_(cleanup_free) char *given = cli_run_dir(cli);
 	cleanup_(cleanup_free) char *base = realpath(given, NULL);
 	const char *socket = cli->socket ? cli->socket : getenv("TOWPATH_SOCKET");
@@ -39,7 +30,7 @@ int run_init(struct run *r, const struct cli *cli, const char *ns, const char *n
 	r->log = cli_printf("%s/%s_%s.log", r->dir, ns, name);
 	r->netns = cli_printf("%s/netns/%s_%s", base, ns, name);
 	r->socket = cli_printf("%s/%s", base, file ? file + 1 : socket ? socket : "towpath.sock");
-	r->plugin = cli_program("towpath-cni", folders);
+	r->plugin = cli_plugin_find();
 	return CLI_OK;
 }
 

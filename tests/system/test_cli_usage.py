@@ -10,7 +10,7 @@ import pytest
 from node import binary
 
 COMMANDS = ("status", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain",
-            "features", "uninstall", "completion")  # fmt: skip
+            "features", "cni", "uninstall", "completion")  # fmt: skip
 
 
 def towpath(*argv, stdin="", **env):
