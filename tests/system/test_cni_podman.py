@@ -2,111 +2,26 @@
 """Real containers: podman calls the plugin, and policies hold between what it runs."""
 
 import json
-import os
-import pathlib
-import shutil
-import subprocess
 import time
 
 import pytest
 
 from cni import endpoints, ports
-from node import FAMILIES, Node, binary, pod_object, policy_object
+from node import FAMILIES, Node, pod_object, policy_object
+from runtime import Host, Podman, needs
 
-BUSYBOX = shutil.which("busybox")
-TOOLS = ("sh", "sleep", "ping", "nc", "httpd", "cat")
-
-pytestmark = pytest.mark.skipif(
-    not (BUSYBOX and shutil.which("podman") and shutil.which("crun")),
-    reason="packages podman, crun and busybox-static",
-)
-
-CONTAINERS_CONF = """
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-cgroups = "disabled"
-[network]
-network_backend = "cni"
-cni_plugin_dirs = ["{plugins}"]
-network_config_dir = "{dir}/cni"
-[engine]
-cgroup_manager = "cgroupfs"
-runtime = "crun"
-events_logger = "file"
-"""
-
-
-class Podman:
-    """podman with storage, configuration and mounts of its own, in the node's namespace."""
-
-    def __init__(self, node):
-        self.node, self.dir = node, node.dir / "podman"
-        self.rootfs = self.dir / "rootfs"
-        (self.dir / "cni").mkdir(parents=True)
-        for name in ("bin", "proc", "sys", "dev", "etc", "tmp", "run", "var"):
-            (self.rootfs / name).mkdir(parents=True)
-        shutil.copy(BUSYBOX, self.rootfs / "bin/busybox")
-        for name in TOOLS:
-            os.symlink("busybox", self.rootfs / "bin" / name)
-        (self.rootfs / "index.html").write_text("served\n")
-        plugin = node.cni_config(capabilities={"ips": True, "mac": True})
-        names = {key: plugin.pop(key) for key in ("cniVersion", "name")} | {"cniVersion": "1.0.0"}
-        (self.dir / "cni/10-towpath.conflist").write_text(json.dumps({**names, "plugins": [plugin]}))
-        plugins = pathlib.Path(binary("towpath-cni")).parent
-        (self.dir / "containers.conf").write_text(
-            CONTAINERS_CONF.format(dir=self.dir, plugins=plugins)
-        )
-        (self.dir / "storage.conf").write_text(
-            f'[storage]\ndriver = "vfs"\nrunroot = "{self.dir}/run"\ngraphroot = "{self.dir}/graph"\n'
-        )
-        # One mount namespace for all calls: the containers' namespaces are mounts in it.
-        self.mounts = node.netns.popen(
-            "unshare", "-m", "--propagation", "private", "sh", "-c",
-            "mount -t tmpfs none /run/netns && { umount -R /sys/fs/cgroup || true; } &&"
-            " mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep 600",
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        if self.mounts.stdout.readline() != "ready\n":
-            self.close()
-            pytest.skip("no cgroup2 mount is possible here")
-
-    def __call__(self, *argv, check=True):
-        env = {
-            **os.environ,
-            "CONTAINERS_CONF": str(self.dir / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(self.dir / "storage.conf"),
-        }
-        done = subprocess.run(
-            ["nsenter", f"--net={self.node.netns.path}", f"--mount=/proc/{self.mounts.pid}/ns/mnt",
-             "podman", *argv],
-            env=env, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        if check and done.returncode != 0:
-            raise RuntimeError(f"podman {' '.join(argv)}: {done.stderr.strip()}")
-        return done
-
-    def start(self, name, *argv, options=()):
-        return self(
-            "run", "-d", "--name", name, "--network", "towpath", *options,
-            "--rootfs", str(self.rootfs), *argv,
-        ).stdout.strip()  # fmt: skip
-
-    def sh(self, name, script):
-        return self("exec", name, "sh", "-c", script, check=False)
-
-    def close(self):
-        self.mounts.kill()
-        self.mounts.wait()
-        self.mounts.stdout.close()
+pytestmark = needs("podman", "crun")
 
 
 @pytest.fixture(scope="module")
 def podman():
     with Node() as node:
-        made = Podman(node)
+        host = Host(node)
+        host.install()
+        made = Podman(host)
         yield made
-        made("rm", "-fa", "-t", "0", check=False)
         made.close()
+        host.close()
 
 
 @pytest.fixture(scope="module")
