@@ -7,6 +7,7 @@ runner's by its last line. A program that dies without naming a failed case is o
 """
 
 import argparse
+import concurrent.futures
 import glob
 import json
 import os
@@ -156,29 +157,53 @@ def layer_datapath(tally, full):
         tally.add("mutation", "failed", f"exit status {run.returncode}")
 
 
-def layer_system(tally, full):
+def pytest_file(path, full):
+    """One file of system tests: its name, exit status, output, and cases."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                   f"--junitxml={report.name}", "tests/system"]
+                   f"--junitxml={report.name}", path]
         env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", TOWPATH_FULL="1" if full else "")
-        status = subprocess.run(command, env=env).returncode
+        done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
         try:
             cases = list(ET.parse(report.name).iter("testcase"))
         except ET.ParseError:
             cases = []
+    name = os.path.basename(path).removeprefix("test_").removesuffix(".py")
+    return name, done.returncode, done.stdout, cases
+
+
+def tally_pytest(tally, name, status, output, cases):
     before = len(tally.failures)
     for case in cases:
-        name = "system/" + case.get("classname", "").split(".")[-1] + "/" + case.get("name", "")
+        full_name = f"system/{name}/{case.get('name', '')}"
         bad = case.find("failure") if case.find("failure") is not None else case.find("error")
         skip = case.find("skipped")
         if bad is not None:
-            tally.add(name, "failed", (bad.get("message") or "").splitlines()[0][:200])
+            tally.add(full_name, "failed", ((bad.get("message") or "").splitlines() or [""])[0][:200])
         elif skip is not None:
-            tally.add(name, "skipped", skip.get("message", ""))
+            tally.add(full_name, "skipped", skip.get("message", ""))
         else:
-            tally.add(name, "passed")
+            tally.add(full_name, "passed")
     if status not in (0, 5) and len(tally.failures) == before:
-        tally.add("system", "failed", f"pytest ended with status {status}")
+        tally.add(f"system/{name}", "failed", f"pytest ended with status {status}")
+    if len(tally.failures) > before:
+        print(indent(output), flush=True)
+    print(f"  {name}: {(output.strip().splitlines() or ['no output'])[-1].strip('= ')}", flush=True)
+
+
+def layer_system(tally, full):
+    """Each file has nodes of its own and mostly waits, so three run at a time; but for those
+    marked `alone`, which measure time or fill a CPU."""
+    alone, together = [], []
+    for path in sorted(glob.glob("tests/system/test_*.py"), key=os.path.getsize, reverse=True):
+        with open(path, encoding="utf-8") as text:
+            (alone if "pytest.mark.alone" in text.read() else together).append(path)
+    for paths, workers in ((together, 3), (alone, 1)):
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            for done in concurrent.futures.as_completed(
+                    [pool.submit(pytest_file, path, full) for path in paths]):
+                tally_pytest(tally, *done.result())
 
 
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")

@@ -13,6 +13,10 @@ from node import FAMILIES, Node  # noqa: E402
 cleanup_on_signals()
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: no other file of tests runs beside this one")
+
+
 def pytest_collection_modifyitems(items):
     if os.geteuid() != 0:
         for item in items:
