@@ -6,7 +6,7 @@ set -eu
 
 BUILD="meson ninja-build pkg-config gcc libc6-dev clang-19 llvm-19 bpftool libbpf-dev libuv1-dev
 	libmicrohttpd-dev libjansson-dev libyaml-dev libsqlite3-dev libmnl-dev
-	libcurl4-openssl-dev uthash-dev libcmocka-dev"
+	uthash-dev libcmocka-dev"
 TEST="clang-format-19 clang-tidy-19 libclang-rt-19-dev python3-pytest python3-yaml iproute2
 	iputils-ping iperf3 ethtool tcpdump socat ncat curl jq sqlite3 nftables iptables procps
 	util-linux busybox-static podman crun containernetworking-plugins

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <threads.h>
 #include <unistd.h>
 #include <towpath/client.h>
 
@@ -281,6 +282,82 @@ static void test_what_is_no_agent_is_said(void **state)
 	assert_non_null(strstr(tw_client_error(s->client, -EBADMSG, NULL), "not JSON"));
 }
 
+/* Takes one connection on the listening socket and sends a text, whatever it is asked. */
+struct liar {
+	int listen;
+	const char *text;
+	size_t len;
+};
+
+static int liar_run(void *arg)
+{
+	const struct liar *liar = arg;
+	int fd = accept(liar->listen, NULL, NULL);
+	size_t sent = 0;
+	char request[1024];
+
+	/* It comes in one send; to hang up on it unread would be an error of its own. */
+	(void)!read(fd, request, sizeof(request));
+	while (sent < liar->len) {
+		ssize_t n = send(fd, liar->text + sent, liar->len - sent, MSG_NOSIGNAL);
+
+		if (n <= 0)
+			break;
+		sent += (size_t)n;
+	}
+	close(fd);
+	return 0;
+}
+
+static int ask_liar(struct server *s, const char *text, size_t len)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct liar liar = { .text = text, .len = len };
+	thrd_t thread;
+	int res;
+
+	server_stop(s);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", s->path);
+	liar.listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_return_code(bind(liar.listen, (struct sockaddr *)&addr, sizeof(addr)), errno);
+	assert_return_code(listen(liar.listen, 1), errno);
+	assert_int_equal(thrd_create(&thread, liar_run, &liar), thrd_success);
+	res = tw_client_call(s->client, "GET", "/", NULL, NULL);
+	thrd_join(thread, NULL);
+	close(liar.listen);
+	unlink(s->path);
+	return res;
+}
+
+static void test_what_is_no_http_is_said(void **state)
+{
+	static char endless[200000];
+	static const struct {
+		const char *text;
+		int res;
+	} cases[] = {
+		{ "", -ECONNRESET },
+		{ "HTTP/1.1 200 OK\r\nContent-Le", -ECONNRESET },
+		{ "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12", -ECONNRESET },
+		{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n12", -ECONNRESET },
+		{ "SSH-2.0-OpenSSH\r\n\r\n", -EBADMSG },
+		{ "HTTP/1.1 99 X\r\n\r\n", -EBADMSG },
+		{ "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", -EBADMSG },
+		{ "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", -EBADMSG },
+		{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", -EBADMSG },
+		{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", -EBADMSG },
+		{ "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+		  200 },
+		{ "HTTP/1.0 200 OK\r\n\r\n{}", 200 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(ask_liar(*state, cases[i].text, strlen(cases[i].text)),
+				 cases[i].res);
+	memset(endless, 'x', sizeof(endless));
+	assert_int_equal(ask_liar(*state, endless, sizeof(endless)), -EBADMSG);
+}
+
 static void test_time_limit(void **state)
 {
 	struct server *s = *state;
@@ -416,6 +493,7 @@ int main(void)
 		TEST(test_errors_have_their_sentence),
 		TEST(test_empty_reply_is_no_json),
 		TEST(test_what_is_no_agent_is_said),
+		TEST(test_what_is_no_http_is_said),
 		TEST(test_time_limit),
 		TEST(test_no_agent),
 		TEST(test_agent_that_dies_during_the_call),
