@@ -87,17 +87,39 @@ static void attempt_end(struct attempt *t)
 	endpoint_request_clear(&t->req);
 }
 
+/*
+ * A DEL that the CNI plugin recorded is about an attachment before the one that is made now; found
+ * by a later sweep, it would end this one.
+ */
+static int attempt_take_pending(struct attempt *t, struct agent_error *err)
+{
+	const struct endpoint *ep = &t->req.ep;
+	char path[4096];
+	int len = snprintf(path, sizeof(path), "%s/pending-del/%s@%s", t->a->opts->state_dir,
+			   ep->container_id, ep->ifname);
+
+	if (len >= (int)sizeof(path) || access(path, F_OK))
+		return 0;
+	int res = agent_endpoint_del(t->a, ep->container_id, ep->ifname, err);
+	if (!res && unlink(path))
+		log_warn("cannot remove %.200s: %s", path, strerror(errno));
+	return res;
+}
+
 /* Who it is, and what is free for it. */
 static int attempt_plan(struct attempt *t, struct agent_error *err)
 {
 	struct agent *a = t->a;
 	char why[256] = "";
+	int res = attempt_take_pending(t, err);
+
+	if (res)
+		return res;
 	const struct endpoint *old = slots_find(a->slots, t->req.ep.container_id, t->req.ep.ifname);
 
 	/* A runtime that lost its state may ADD again after the container is gone. */
 	if (old && !endpoint_link_exists(old)) {
-		int res = agent_endpoint_del(a, old->container_id, old->ifname, err);
-
+		res = agent_endpoint_del(a, old->container_id, old->ifname, err);
 		if (res)
 			return res;
 		old = NULL;
@@ -106,7 +128,7 @@ static int attempt_plan(struct attempt *t, struct agent_error *err)
 		return agent_refuse(err, AGENT_EXISTS,
 				    "container %.64s has an interface %s already; delete it first",
 				    old->container_id, old->ifname);
-	int res = endpoint_netns_open(t->req.netns, &t->netns_fd, why, sizeof(why));
+	res = endpoint_netns_open(t->req.netns, &t->netns_fd, why, sizeof(why));
 	if (res)
 		return agent_refuse_errno(err, res, why);
 	t->ep = malloc(sizeof(*t->ep));

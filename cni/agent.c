@@ -98,7 +98,8 @@ int command_del(struct cni *c)
 		return 1;
 	tw_endpoint_path(c->container_id, c->ifname, path);
 	rc = tw_client_call(client, "DELETE", path, NULL, &reply);
-	if (rc == -ECONNREFUSED)
+	/* Away, or gone during the call: whatever it did of it, the rest is done without it. */
+	if (rc == -ECONNREFUSED || rc == -ECONNRESET)
 		return del_without_agent(c, client, fd);
 	return answer_ok(rc) ? 0 : answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
 }

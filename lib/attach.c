@@ -311,8 +311,7 @@ static int each_link(struct datapath *dp, enum hook_kind kind, uint32_t ifindex,
 {
 	const struct each *each = arg;
 
-	/* Once an interface: a port by its ingress. */
-	return kind == HOOK_PORT_OUT ? 0 : each->fn(each->arg, ifindex);
+	return each->fn(each->arg, ifindex);
 }
 
 static int each_filter(void *arg, enum hook_kind kind, uint32_t ifindex)

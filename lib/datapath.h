@@ -104,6 +104,7 @@ int datapath_endpoint_each(struct datapath *dp,
 int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, uint32_t identity),
 		       void *arg);
 int datapath_version_each(struct datapath *dp, int (*fn)(void *arg, uint32_t version), void *arg);
+/* By hook, not by interface: whoever died between the two of a port has left one. */
 int datapath_attached_each(struct datapath *dp, int (*fn)(void *arg, uint32_t ifindex), void *arg);
 int datapath_uplink_each(struct datapath *dp, int (*fn)(void *arg, uint32_t ifindex), void *arg);
 
