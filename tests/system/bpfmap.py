@@ -38,14 +38,14 @@ class Map:
     def __exit__(self, *_exc):
         os.close(self.fd)
 
-    def mapped(self):
-        """All bytes of an mmapable array."""
-        size = (self.value_size + 7) // 8 * 8 * self.max
+    def words(self):
+        """All 32-bit words of an mmapable array whose elements are whole 64-bit words."""
+        size = self.value_size * self.max
         with mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ) as window:
-            return window[:]
+            return memoryview(window[:]).cast("I")
 
-    def items(self):
-        """[(key, value)] as bytes; no per-CPU maps."""
+    def _lookup(self):
+        """All keys and all values, each in a row."""
         room = min(self.max, BATCH_MAX)
         keys = ctypes.create_string_buffer(self.key_size * room)
         values = ctypes.create_string_buffer(self.value_size * room)
@@ -62,8 +62,29 @@ class Map:
             if err.errno != errno.ENOENT:  # ENOENT: that was all
                 raise
         (count,) = struct.unpack_from("=I", attr.raw, 32)
-        cut = struct.Struct(f"{self.key_size}s").iter_unpack(keys.raw[: count * self.key_size])
-        values = struct.Struct(f"{self.value_size}s").iter_unpack(
-            values.raw[: count * self.value_size]
-        )
-        return [(key, value) for (key,), (value,) in zip(cut, values)]
+        return keys.raw[: count * self.key_size], values.raw[: count * self.value_size]
+
+    def items(self):
+        """[(key, value)] as bytes; no per-CPU maps."""
+        keys, values = self._lookup()
+        return [
+            (key, value)
+            for (key,), (value,) in zip(
+                struct.iter_unpack(f"{self.key_size}s", keys),
+                struct.iter_unpack(f"{self.value_size}s", values),
+            )
+        ]
+
+    def used(self):
+        """[(index, value)] of an array's elements that are not all zero."""
+        step, found = 512, []
+        size, values = self.value_size, self._lookup()[1]
+        for first in range(0, len(values) // size, step):
+            part = values[first * size : (first + step) * size]
+            if part.count(0) != len(part):
+                found += [
+                    (first + i, value)
+                    for i, (value,) in enumerate(struct.iter_unpack(f"{size}s", part))
+                    if value.count(0) != size
+                ]
+        return found

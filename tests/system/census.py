@@ -6,7 +6,6 @@ Numbers that may differ from one run to the next (slots, interface indices, iden
 replaced by what they stand for, so two censuses of the same things are equal.
 """
 
-import array
 import collections
 import ipaddress
 import json
@@ -37,8 +36,9 @@ def host(netns):
     words = ("dst", "dev", "table", "type", "protocol", "scope", "gateway")
     for family in (4, 6):
         shown = _ip(
-            netns, family, "addr", "route show table all", "rule", "neigh show nud permanent", "link"
-        )
+            netns, family, "addr", "route show table all", "rule",
+            "neigh show nud permanent", "link",
+        )  # fmt: skip
         for row in shown[0]:
             addresses += [(row["ifname"], a["local"], a["prefixlen"]) for a in row["addr_info"]]
         routes += [(family, *(str(row.get(word)) for word in words)) for row in shown[1]]
@@ -108,7 +108,7 @@ def _table4(top, pages):
         size = 1 << (32 - bits)
         for i, word in enumerate(words):
             start = base + i * size
-            if word and word & KIND == PAGE:
+            if word & KIND == PAGE:
                 page = (word & PAYLOAD) * 256
                 yield from walk(pages[page : page + 256], start, bits + 8)
             elif word:
@@ -121,11 +121,12 @@ def maps(node, devices):
     where = node.run_dir / "bpf" / "maps" / "v1"
     slots, versions = {}, collections.Counter()
     with Map(where / "tw_endpoints") as m:
-        for slot, value in enumerate(struct.iter_unpack("=IIIIIH6sIII16sII", m.mapped())):
-            if value[0]:
-                ifindex, flags, _id, version, addr4, mtu, mac, rate, cap, _pad, addr6, _id6, _ = value
-                slots[slot] = (devices.get(ifindex), flags, addr4, mtu, mac, rate, cap, addr6)
-                versions[version] += 1
+        for slot, value in m.used():
+            ifindex, flags, _, version, addr4, mtu, mac, rate, cap, _, addr6, _, _ = struct.unpack(
+                "=IIIIIH6sIII16sII", value
+            )
+            slots[slot] = (devices.get(ifindex), flags, addr4, mtu, mac, rate, cap, addr6)
+            versions[version] += 1
 
     def meaning(word):
         if word & KIND == ENDPOINT:
@@ -133,12 +134,12 @@ def maps(node, devices):
         return f"identity {word}" if word < RESERVED else "identity"
 
     with Map(where / "tw_ipcache_top") as top, Map(where / "tw_ipcache_pages") as pages:
-        table = _table4(array.array("I", top.mapped()), array.array("I", pages.mapped()))
+        table = _table4(top.words(), pages.words())
     with Map(where / "tw_ipcache6") as m:
         trie = [(key.hex(), meaning(struct.unpack("=I", word)[0])) for key, word in m.items()]
     free = bytes(8) + b"\1\0\0\0" + bytes(4)  # denies all: a version that nobody uses
     with Map(where / "tw_policy") as m:
-        used = [v for _, v in m.items() if v not in (bytes(32), free + free)]
+        used = [value for _, value in m.used() if value != free + free]
     with Map(where / "tw_peers") as m:
         peers = collections.Counter(key[:4] for key, _ in m.items())
     with Map(where / "tw_uplinks") as m:

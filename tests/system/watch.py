@@ -200,7 +200,7 @@ class Frames:
         self.wire = packet.Wire(src.netns, src.interface)
         self.port = port_new()
         smac = src.netns.mac(src.interface)
-        self.sent, self.arrived = [], set()
+        self.sent, self.arrived, self.violations = [], set(), []
         self._make = [
             (lambda data, kind=kind, family=family: packet.ether(
                 dmac, smac, self._packet(kind, src.ip(family), dst.ip(family), data)))
@@ -213,7 +213,8 @@ class Frames:
             payload = packet.udp(src, dst, self.port, self.port, data)
             return packet.ip(src, dst, packet.UDP, payload)
         flags = packet.SYN if kind == "syn" else packet.ACK
-        payload = packet.tcp(src, dst, self.port, self.port, flags, ack=flags == packet.ACK, data=data)
+        ack = int(flags == packet.ACK)
+        payload = packet.tcp(src, dst, self.port, self.port, flags, ack=ack, data=data)
         return packet.ip(src, dst, packet.TCP, payload)
 
     def sockets(self):
@@ -226,17 +227,20 @@ class Frames:
                 self.wire.send(make(self.MAGIC % (len(self.sent) - 1)))
 
     def got(self, port, number):
-        if port == self.port and number < len(self.sent):
-            self.arrived.add(number)
+        if port != self.port or number >= len(self.sent):
+            return
+        self.arrived.add(number)
+        kind, verdict = self.sent[number]
+        if verdict is False:
+            name = f"{self.src} > {self.dst}"
+            self.violations.append(f"denied {kind} frame {number} of {name} arrived")
 
     def faults(self):
-        name, found = f"{self.src} > {self.dst}", []
-        for number, (kind, verdict) in enumerate(self.sent):
-            if verdict is False and number in self.arrived:
-                found.append(f"denied {kind} frame {number} of {name} arrived")
-            if verdict is True and number not in self.arrived and not kind.startswith("ack"):
-                found.append(f"allowed {kind} frame {number} of {name} did not arrive")
-        return found
+        return self.violations + [
+            f"allowed {kind} frame {number} of {self.src} > {self.dst} did not arrive"
+            for number, (kind, verdict) in enumerate(self.sent)
+            if verdict is True and number not in self.arrived and not kind.startswith("ack")
+        ]
 
     def close(self):
         self.wire.close()
@@ -329,6 +333,10 @@ class Watch:
         while self.faults() and time.monotonic() < end and not self.error:
             time.sleep(TICK)
         return self.faults()
+
+    def violations(self):
+        """Frames so far that arrived and must not."""
+        return [v for part in self.parts if isinstance(part, Frames) for v in part.violations]
 
     def faults(self):
         found = [f"the watch ended: {self.error!r}"] if self.error else []
