@@ -118,7 +118,7 @@ def _table4(top, pages):
 
 
 def maps(node, devices):
-    where = node.run_dir / "bpf" / "maps" / "v1"
+    where = max((node.run_dir / "bpf" / "maps").glob("v*"))
     slots, versions = {}, collections.Counter()
     with Map(where / "tw_endpoints") as m:
         for slot, value in m.used():
