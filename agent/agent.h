@@ -159,6 +159,8 @@ int agent_endpoint_del(struct agent *a, const char *container_id, const char *if
 int agent_endpoint_get(struct agent *a, const char *container_id, const char *ifname, bool check,
 		       json_t **reply, struct agent_error *err);
 int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struct agent_error *err);
+/* [endpoint], for the API. */
+json_t *agent_endpoint_list(const struct agent *a);
 /*
  * Drops what ended without the agent: DELs that the CNI plugin recorded while nobody answered,
  * and endpoints whose interface went with their container.

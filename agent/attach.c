@@ -56,32 +56,34 @@ static uint64_t wall_seconds(void)
 struct attempt {
 	struct agent *a;
 	struct endpoint_request req;
-	struct endpoint *ep; /* the table's when `filed` */
+	struct endpoint *part[ENDPOINT_PARTS_MAX]; /* the table's when `filed` */
+	size_t n_parts;
 	int netns_fd;
-	bool addressed, filed, linked, attached, done;
+	bool filed, linked, attached, done;
 };
 
 static void attempt_end(struct attempt *t)
 {
+	const struct endpoint *ep = t->part[0];
 	struct agent *a = t->a;
 	char why[256];
 
 	if (!t->done) {
 		if (t->attached)
-			datapath_detach(a->dp, t->ep->port_ifindex);
-		if (t->linked && endpoint_link_delete(t->ep->port, why, sizeof(why)))
+			datapath_detach(a->dp, ep->port_ifindex);
+		if (t->linked && endpoint_link_delete(ep->port, why, sizeof(why)))
 			log_warn("%s; the next start removes it", why);
-		if (t->addressed) {
-			ipam_cancel(a->ipam, &t->ep->addr4);
-			ipam_cancel(a->ipam, &t->ep->addr6);
+		for (size_t i = 0; i < t->n_parts; i++) {
+			ipam_cancel(a->ipam, &t->part[i]->addr4);
+			ipam_cancel(a->ipam, &t->part[i]->addr6);
+			if (t->filed)
+				slots_release(a->slots, t->part[i]->slot, uv_now(&a->loop));
+			else
+				endpoint_clear(t->part[i]);
 		}
-		if (t->filed)
-			slots_release(a->slots, t->ep->slot, uv_now(&a->loop));
-		else if (t->ep)
-			endpoint_clear(t->ep);
 	}
-	if (!t->filed)
-		free(t->ep);
+	for (size_t i = 0; i < t->n_parts && !t->filed; i++)
+		free(t->part[i]);
 	if (t->netns_fd >= 0)
 		close(t->netns_fd);
 	endpoint_request_clear(&t->req);
@@ -91,33 +93,33 @@ static void attempt_end(struct attempt *t)
  * A DEL that the CNI plugin recorded is about an attachment before the one that is made now; found
  * by a later sweep, it would end this one.
  */
-static int attempt_take_pending(struct attempt *t, struct agent_error *err)
+static int attempt_take_pending(struct agent *a, const struct endpoint *ep, struct agent_error *err)
 {
-	const struct endpoint *ep = &t->req.ep;
 	char path[4096];
-	int len = snprintf(path, sizeof(path), "%s/pending-del/%s@%s", t->a->opts->state_dir,
+	int len = snprintf(path, sizeof(path), "%s/pending-del/%s@%s", a->opts->state_dir,
 			   ep->container_id, ep->ifname);
 
 	if (len >= (int)sizeof(path) || access(path, F_OK))
 		return 0;
-	int res = agent_endpoint_del(t->a, ep->container_id, ep->ifname, err);
+	int res = agent_endpoint_del(a, ep->container_id, ep->ifname, err);
 	if (!res && unlink(path))
 		log_warn("cannot remove %.200s: %s", path, strerror(errno));
 	return res;
 }
 
-/* Who it is, and what is free for it. */
-static int attempt_plan(struct attempt *t, struct agent_error *err)
+/*
+ * Nobody else's: a runtime that lost its state may ADD again after the container is gone, and
+ * two attachments may, once in 2^40, have one name for their ports.
+ */
+static int attempt_unique(struct agent *a, const struct endpoint *wanted, struct agent_error *err)
 {
-	struct agent *a = t->a;
-	char why[256] = "";
-	int res = attempt_take_pending(t, err);
+	const struct endpoint *old;
+	int res = attempt_take_pending(a, wanted, err);
 
 	if (res)
 		return res;
-	const struct endpoint *old = slots_find(a->slots, t->req.ep.container_id, t->req.ep.ifname);
+	old = slots_find(a->slots, wanted->container_id, wanted->ifname);
 
-	/* A runtime that lost its state may ADD again after the container is gone. */
 	if (old && !endpoint_link_exists(old)) {
 		res = agent_endpoint_del(a, old->container_id, old->ifname, err);
 		if (res)
@@ -128,93 +130,190 @@ static int attempt_plan(struct attempt *t, struct agent_error *err)
 		return agent_refuse(err, AGENT_EXISTS,
 				    "container %.64s has an interface %s already; delete it first",
 				    old->container_id, old->ifname);
-	res = endpoint_netns_open(t->req.netns, &t->netns_fd, why, sizeof(why));
+	old = slots_find_port(a->slots, wanted->port);
+	if (old)
+		return agent_refuse(
+			err, AGENT_EXISTS,
+			"the port %s that this attachment would get is that of "
+			"container %.64s %s; use another interface name or container id",
+			old->port, old->container_id, old->ifname);
+	return 0;
+}
+
+/* A slot and addresses for one more part; the first one is the endpoint itself. */
+static int attempt_part(struct attempt *t, struct endpoint *ep, struct agent_error *err)
+{
+	struct agent *a = t->a;
+	char why[256] = "";
+	const struct ipam_request wish = {
+		.network = ep->network,
+		.subnets = ep->subnets,
+		.n_subnets = ep->n_subnets,
+		.wish4 = t->req.wish4[ep->part],
+		.wish6 = t->req.wish6[ep->part],
+		.only_wishes = t->req.given,
+	};
+	int res = ipam_allocate(a->ipam, &wish, wall_seconds(), &ep->addr4, &ep->addr6, why,
+				sizeof(why));
+
 	if (res)
 		return agent_refuse_errno(err, res, why);
-	t->ep = malloc(sizeof(*t->ep));
-	if (!t->ep)
-		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
-	*t->ep = t->req.ep;
-	t->req.ep = (struct endpoint){};
-	if (slots_choose(a->slots, uv_now(&a->loop), &t->ep->slot))
+	t->part[t->n_parts++] = ep;
+	if (slots_choose(a->slots, uv_now(&a->loop), &ep->slot))
 		return agent_refuse(err, AGENT_EXHAUSTED,
 				    "this node has as many endpoints as it may; try again in some "
 				    "seconds, or remove one");
-	const struct ipam_request wish = {
-		.network = t->ep->network,
-		.subnets = t->ep->subnets,
-		.n_subnets = t->ep->n_subnets,
-		.wish4 = t->req.wish4,
-		.wish6 = t->req.wish6,
-	};
-	res = ipam_allocate(a->ipam, &wish, wall_seconds(), &t->ep->addr4, &t->ep->addr6, why,
-			    sizeof(why));
+	return 0;
+}
+
+/* Who it is, and what is free for it. */
+static int attempt_plan(struct attempt *t, struct agent_error *err)
+{
+	struct agent *a = t->a;
+	char why[256] = "";
+	int res = attempt_unique(a, &t->req.ep, err);
+
+	if (res)
+		return res;
+	res = endpoint_netns_open(t->req.netns, &t->netns_fd, why, sizeof(why));
 	if (res)
 		return agent_refuse_errno(err, res, why);
-	t->addressed = true;
-	if (t->ep->n_subnets)
+	if (!t->req.ep.mtu)
+		t->req.ep.mtu = uplinks_mtu(a->uplinks);
+	for (uint32_t i = 0; i < t->req.n_parts; i++) {
+		struct endpoint *ep = malloc(sizeof(*ep));
+
+		if (!ep || endpoint_copy(ep, &t->req.ep)) {
+			free(ep);
+			return agent_refuse(err, AGENT_INTERNAL, "out of memory");
+		}
+		ep->part = i;
+		res = attempt_part(t, ep, err);
+		if (res) {
+			if (t->n_parts <= i) {
+				endpoint_clear(ep);
+				free(ep);
+			}
+			return res;
+		}
+	}
+	if (t->part[0]->n_subnets)
 		uplinks_pools_changed(a->uplinks);
-	if (!t->ep->mtu)
-		t->ep->mtu = uplinks_mtu(a->uplinks);
 	return 0;
 }
 
 static int attempt_link(struct attempt *t, struct agent_error *err)
 {
+	struct endpoint *ep = t->part[0];
 	struct agent *a = t->a;
 	char why[256] = "";
-	int res = endpoint_link_create(t->ep, t->netns_fd, why, sizeof(why));
+	int res = endpoint_link_create(ep, t->netns_fd, why, sizeof(why));
 
 	if (res)
 		return agent_refuse_errno(err, res, why);
 	t->linked = true;
-	res = datapath_attach_port(a->dp, t->ep->port_ifindex, t->ep->port);
+	res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
 	if (res)
 		return agent_refuse(err, AGENT_INTERNAL, "cannot attach the programs to %s: %s",
-				    t->ep->port, strerror(-res));
+				    ep->port, strerror(-res));
 	t->attached = true;
 	/* The programs drop whatever comes until the maps know the endpoint. */
-	res = endpoint_link_up(t->ep, t->netns_fd, why, sizeof(why));
+	res = endpoint_link_up(ep, t->netns_fd, why, sizeof(why));
+	for (size_t i = 1; i < t->n_parts && !res; i++) {
+		struct endpoint *part = t->part[i];
+
+		part->port_ifindex = ep->port_ifindex;
+		part->table = ep->table;
+		memcpy(part->mac, ep->mac, sizeof(part->mac));
+		res = endpoint_link_up_part(part, t->netns_fd, why, sizeof(why));
+	}
 	return res ? agent_refuse_errno(err, res, why) : 0;
+}
+
+/* What a change says of each part. */
+struct commit {
+	struct policy_endpoint policy[ENDPOINT_PARTS_MAX];
+	struct maps_endpoint added[ENDPOINT_PARTS_MAX];
+	struct store_endpoint records[ENDPOINT_PARTS_MAX];
+	struct store_release taken[2 * ENDPOINT_PARTS_MAX];
+	char keys[ENDPOINT_PARTS_MAX][ENDPOINT_KEY_LEN];
+	char *json[ENDPOINT_PARTS_MAX];
+};
+
+static void commit_clear(struct commit *c)
+{
+	for (size_t i = 0; i < ENDPOINT_PARTS_MAX; i++)
+		free(c->json[i]);
+}
+
+static int commit_part(struct commit *c, const struct agent *a, struct endpoint *ep)
+{
+	uint32_t i = ep->part;
+
+	agent_endpoint_policy(ep, &c->policy[i]);
+	c->added[i].slot = ep->slot;
+	agent_endpoint_value(a, ep, &c->added[i].value);
+	ep->state = ENDPOINT_READY;
+	json_t *record = endpoint_to_json(ep);
+	c->json[i] = record ? json_dumps(record, JSON_COMPACT) : NULL;
+	json_decref(record);
+	c->records[i] = (struct store_endpoint){
+		.container_id = ep->container_id,
+		.ifname = endpoint_key(ep, c->keys[i]),
+		.json = c->json[i],
+	};
+	c->taken[2 * i] = (struct store_release){ .addr = ep->addr4 };
+	c->taken[2 * i + 1] = (struct store_release){ .addr = ep->addr6 };
+	return c->json[i] ? 0 : -ENOMEM;
 }
 
 static int attempt_commit(struct attempt *t, struct agent_error *err)
 {
+	__attribute__((cleanup(commit_clear))) struct commit c = {};
 	struct agent *a = t->a;
-	struct endpoint *ep = t->ep;
-	struct policy_endpoint policy;
-	struct maps_endpoint added = { .slot = ep->slot };
-	const struct store_release taken[] = { { .addr = ep->addr4 }, { .addr = ep->addr6 } };
 	struct agent_cost cost;
 
-	agent_endpoint_policy(ep, &policy);
-	agent_endpoint_value(a, ep, &added.value);
-	ep->state = ENDPOINT_READY;
-	json_t *record = endpoint_to_json(ep);
-	char *json = record ? json_dumps(record, JSON_COMPACT) : NULL;
-	json_decref(record);
-	if (!json)
-		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
-	const struct store_endpoint stored = {
-		.container_id = ep->container_id,
-		.ifname = ep->ifname,
-		.json = json,
-	};
+	for (size_t i = 0; i < t->n_parts; i++) {
+		if (commit_part(&c, a, t->part[i]))
+			return agent_refuse(err, AGENT_INTERNAL, "out of memory");
+	}
 	const struct agent_change change = {
-		.ep_put = &policy,
-		.n_ep_put = 1,
-		.added = &added,
-		.n_added = 1,
-		.records = &stored,
-		.n_records = 1,
-		.releases = taken,
-		.n_releases = 2,
+		.ep_put = c.policy,
+		.n_ep_put = t->n_parts,
+		.added = c.added,
+		.n_added = t->n_parts,
+		.records = c.records,
+		.n_records = t->n_parts,
+		.releases = c.taken,
+		.n_releases = 2 * t->n_parts,
 	};
-	slots_put(a->slots, ep);
+	for (size_t i = 0; i < t->n_parts; i++)
+		slots_put(a->slots, t->part[i]);
 	t->filed = true;
-	int res = agent_change(a, &change, &cost, err);
-	free(json);
-	return res;
+	return agent_change(a, &change, &cost, err);
+}
+
+/* The endpoint with the addresses of all its parts. NULL: no memory. */
+static json_t *endpoint_whole_json(const struct slots *slots, const struct endpoint *ep)
+{
+	const struct endpoint *part = NULL;
+	json_t *json = endpoint_to_json(ep);
+
+	while (json && (part = slots_part(slots, ep, part)))
+		endpoint_json_add_part(json, part);
+	return json;
+}
+
+json_t *agent_endpoint_list(const struct agent *a)
+{
+	const struct endpoint *ep;
+	json_t *list = json_array();
+
+	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
+		if (!ep->part)
+			json_array_append_new(list, endpoint_whole_json(a->slots, ep));
+	}
+	return list;
 }
 
 int agent_endpoint_add(struct agent *a, const json_t *body, json_t **reply, struct agent_error *err)
@@ -234,22 +333,51 @@ int agent_endpoint_add(struct agent *a, const json_t *body, json_t **reply, stru
 	if (res)
 		return res;
 	t.done = true;
-	log_info("endpoint %s/%s (%.12s %s) is on %s, slot %u, made in %.1f ms", t.ep->ns,
-		 t.ep->pod, t.ep->container_id, t.ep->ifname, t.ep->port, t.ep->slot,
+	const struct endpoint *ep = t.part[0];
+	log_info("endpoint %s/%s (%.12s %s) is on %s, slot %u, made in %.1f ms", ep->ns, ep->pod,
+		 ep->container_id, ep->ifname, ep->port, ep->slot,
 		 (double)(uv_hrtime() - begin) / 1e6);
-	*reply = endpoint_to_json(t.ep);
+	*reply = endpoint_whole_json(a->slots, ep);
 	return *reply ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 }
 
 /* ---- DEL ------------------------------------------------------------------------------------ */
 
+/* What is taken back with an endpoint: all its parts. */
+struct removal {
+	struct endpoint *part[ENDPOINT_PARTS_MAX];
+	uint32_t slots[ENDPOINT_PARTS_MAX];
+	struct store_endpoint records[ENDPOINT_PARTS_MAX];
+	struct store_release releases[2 * ENDPOINT_PARTS_MAX];
+	char keys[ENDPOINT_PARTS_MAX][ENDPOINT_KEY_LEN];
+	size_t n, n_releases;
+};
+
+static void removal_add(struct removal *r, struct endpoint *ep, uint64_t now)
+{
+	const union tw_addr *const addrs[] = { &ep->addr4, &ep->addr6 };
+
+	r->part[r->n] = ep;
+	r->slots[r->n] = ep->slot;
+	r->records[r->n] = (struct store_endpoint){
+		.container_id = ep->container_id,
+		.ifname = endpoint_key(ep, r->keys[r->n]),
+	};
+	r->n++;
+	for (int i = 0; i < 2; i++) {
+		if (addrs[i]->quad[0] | addrs[i]->quad[1])
+			r->releases[r->n_releases++] = (struct store_release){
+				.addr = *addrs[i],
+				.time = (int64_t)now,
+			};
+	}
+}
+
 static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error *err)
 {
-	const struct store_endpoint gone = { .container_id = ep->container_id,
-					     .ifname = ep->ifname };
 	const uint64_t now = wall_seconds();
-	struct store_release released[2];
-	size_t n = 0;
+	struct endpoint *part = NULL;
+	struct removal r = {};
 	struct agent_cost cost;
 	char why[256] = "";
 	/* First the interface: when that fails the endpoint goes on, whole, and DEL is tried
@@ -258,17 +386,16 @@ static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error
 
 	if (res)
 		return agent_refuse_errno(err, res, why);
-	if (ep->addr4.quad[0] | ep->addr4.quad[1])
-		released[n++] = (struct store_release){ .addr = ep->addr4, .time = (int64_t)now };
-	if (ep->addr6.quad[0] | ep->addr6.quad[1])
-		released[n++] = (struct store_release){ .addr = ep->addr6, .time = (int64_t)now };
+	removal_add(&r, ep, now);
+	while (r.n < ENDPOINT_PARTS_MAX && (part = slots_part(a->slots, ep, part)))
+		removal_add(&r, part, now);
 	const struct agent_change change = {
-		.removed = &ep->slot,
-		.n_removed = 1,
-		.records = &gone,
-		.n_records = 1,
-		.releases = released,
-		.n_releases = n,
+		.removed = r.slots,
+		.n_removed = r.n,
+		.records = r.records,
+		.n_records = r.n,
+		.releases = r.releases,
+		.n_releases = r.n_releases,
 	};
 	res = agent_change(a, &change, &cost, err);
 	if (res)
@@ -276,13 +403,14 @@ static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error
 	res = datapath_detach(a->dp, ep->port_ifindex);
 	if (res)
 		log_warn("cannot take the programs of %s out: %s", ep->port, strerror(-res));
-	ipam_release(a->ipam, &ep->addr4, now);
-	ipam_release(a->ipam, &ep->addr6, now);
+	for (size_t i = 0; i < r.n_releases; i++)
+		ipam_release(a->ipam, &r.releases[i].addr, now);
 	if (ep->n_subnets)
 		uplinks_pools_changed(a->uplinks);
 	log_info("endpoint %s/%s (%.12s %s) is gone", ep->ns, ep->pod, ep->container_id,
 		 ep->ifname);
-	slots_release(a->slots, ep->slot, uv_now(&a->loop));
+	while (r.n--)
+		slots_release(a->slots, r.part[r.n]->slot, uv_now(&a->loop));
 	return 0;
 }
 
@@ -328,7 +456,7 @@ int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struc
 		struct agent_error e;
 
 		slot = ep->slot;
-		if (strcmp(ep->network, network) || gc_keeps(keep, ep))
+		if (ep->part || strcmp(ep->network, network) || gc_keeps(keep, ep))
 			continue;
 		if (endpoint_del(a, ep, &e))
 			json_array_append_new(errors, json_string(e.at.text));
@@ -341,7 +469,8 @@ int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struc
 
 /* ---- GET and CHECK --------------------------------------------------------------------------- */
 
-static int endpoint_check(struct agent *a, const struct endpoint *ep, struct agent_error *err)
+/* One part of an endpoint, the first or a further one. */
+static int endpoint_check_part(struct agent *a, const struct endpoint *ep, struct agent_error *err)
 {
 	struct tw_endpoint has, should;
 	char why[256] = "";
@@ -364,6 +493,16 @@ static int endpoint_check(struct agent *a, const struct endpoint *ep, struct age
 	return 0;
 }
 
+static int endpoint_check(struct agent *a, const struct endpoint *ep, struct agent_error *err)
+{
+	const struct endpoint *part = NULL;
+	int res = endpoint_check_part(a, ep, err);
+
+	while (!res && (part = slots_part(a->slots, ep, part)))
+		res = endpoint_check_part(a, part, err);
+	return res;
+}
+
 int agent_endpoint_get(struct agent *a, const char *container_id, const char *ifname, bool check,
 		       json_t **reply, struct agent_error *err)
 {
@@ -377,7 +516,7 @@ int agent_endpoint_get(struct agent *a, const char *container_id, const char *if
 		res = endpoint_check(a, ep, err);
 	if (res)
 		return res;
-	*reply = endpoint_to_json(ep);
+	*reply = endpoint_whole_json(a->slots, ep);
 	return *reply ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 }
 
@@ -419,7 +558,7 @@ void agent_endpoint_sweep(struct agent *a)
 		struct agent_error err;
 
 		slot = ep->slot;
-		if (!endpoint_link_exists(ep) && endpoint_del(a, ep, &err))
+		if (!ep->part && !endpoint_link_exists(ep) && endpoint_del(a, ep, &err))
 			log_warn("cannot drop an endpoint whose interface is gone: %s",
 				 err.at.text);
 	}

@@ -37,6 +37,8 @@ static bool addr_is_none(const union tw_addr *addr)
 
 static int record_drop(struct restore *r, const struct endpoint *ep)
 {
+	char key[ENDPOINT_KEY_LEN];
+
 	struct store_endpoint *gone = reallocarray(r->gone, r->n_gone + 1, sizeof(*gone));
 	if (!gone)
 		return -ENOMEM;
@@ -47,7 +49,7 @@ static int record_drop(struct restore *r, const struct endpoint *ep)
 		return -ENOMEM;
 	r->releases = releases;
 	gone[r->n_gone++] = (struct store_endpoint){ .container_id = strdup(ep->container_id),
-						     .ifname = strdup(ep->ifname) };
+						     .ifname = strdup(endpoint_key(ep, key)) };
 	const union tw_addr *const addrs[] = { &ep->addr4, &ep->addr6 };
 	for (int i = 0; i < 2; i++)
 		if (!addr_is_none(addrs[i]))
@@ -168,7 +170,8 @@ static int detach_unknown(void *arg, uint32_t ifindex)
 
 static int port_restore(struct agent *a, const struct endpoint *ep, char *err, size_t err_len)
 {
-	int res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
+	/* Further parts share the port of the first. */
+	int res = ep->part ? 0 : datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
 
 	if (!res)
 		return endpoint_link_repair(ep, err, err_len);

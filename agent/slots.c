@@ -91,8 +91,32 @@ struct endpoint *slots_find(const struct slots *s, const char *container_id, con
 	struct endpoint *ep;
 
 	for (uint32_t slot = 1; (ep = slots_next(s, slot)); slot = ep->slot + 1)
-		if (!strcmp(ep->container_id, container_id) && !strcmp(ep->ifname, ifname))
+		if (!ep->part && !strcmp(ep->container_id, container_id) &&
+		    !strcmp(ep->ifname, ifname))
 			return ep;
+	return NULL;
+}
+
+struct endpoint *slots_find_port(const struct slots *s, const char *port)
+{
+	struct endpoint *ep;
+
+	for (uint32_t slot = 1; (ep = slots_next(s, slot)); slot = ep->slot + 1)
+		if (!ep->part && !strcmp(ep->port, port))
+			return ep;
+	return NULL;
+}
+
+struct endpoint *slots_part(const struct slots *s, const struct endpoint *ep,
+			    const struct endpoint *after)
+{
+	struct endpoint *part;
+
+	/* Slots wrap round, so a further part's may be the lower one. */
+	for (uint32_t slot = after ? after->slot + 1 : 1; (part = slots_next(s, slot));
+	     slot = part->slot + 1)
+		if (part->part && !strcmp(part->port, ep->port))
+			return part;
 	return NULL;
 }
 

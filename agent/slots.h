@@ -23,6 +23,11 @@ void slots_release(struct slots *s, uint32_t slot, uint64_t now);
 
 struct endpoint *slots_get(const struct slots *s, uint32_t slot); /* NULL: free */
 struct endpoint *slots_find(const struct slots *s, const char *container_id, const char *ifname);
+/* The endpoint whose port has that name, or NULL. */
+struct endpoint *slots_find_port(const struct slots *s, const char *port);
+/* The next further part of an endpoint behind `after` (NULL: the first one), or NULL. */
+struct endpoint *slots_part(const struct slots *s, const struct endpoint *ep,
+			    const struct endpoint *after);
 /* The endpoint in the first used slot from `slot` on: for (slot = 1; (ep = ...); slot = ep->slot + 1) */
 struct endpoint *slots_next(const struct slots *s, uint32_t slot);
 uint32_t slots_count(const struct slots *s);

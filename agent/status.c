@@ -143,10 +143,5 @@ json_t *status_identities(struct agent *a)
 
 json_t *status_endpoints(struct agent *a)
 {
-	json_t *list = json_array();
-	const struct endpoint *ep;
-
-	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1)
-		json_array_append_new(list, endpoint_to_json(ep));
-	return json_pack("{s:o}", "items", list);
+	return json_pack("{s:o}", "items", agent_endpoint_list(a));
 }

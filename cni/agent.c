@@ -51,10 +51,21 @@ static int answer_fail(const struct cni *c, const struct tw_client *client, int 
 
 /* ---- ADD -------------------------------------------------------------------------------------- */
 
+/* body: what is asked for; the addresses are there. */
+static int add_to_agent(const struct cni *c, struct tw_client *client, json_t *body)
+{
+	_cleanup_json_ json_t *reply = NULL;
+	int rc = tw_client_call(client, "POST", "/v1/endpoints", body, &reply);
+
+	if (!answer_ok(rc))
+		return answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
+	return result_print(c, reply);
+}
+
 int command_add(struct cni *c)
 {
 	_cleanup_client_ struct tw_client *client = NULL;
-	_cleanup_json_ json_t *body = NULL, *reply = NULL;
+	_cleanup_json_ json_t *body = NULL;
 	char path[64];
 	int fd = -1, rc;
 
@@ -66,10 +77,12 @@ int command_add(struct cni *c)
 	body = request_to_agent(c, path);
 	if (!body || client_open(c, &client))
 		return 1;
-	rc = tw_client_call(client, "POST", "/v1/endpoints", body, &reply);
-	if (!answer_ok(rc))
-		return answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
-	return result_print(c, reply);
+	rc = ipam_add(c, body);
+	if (!rc)
+		rc = add_to_agent(c, client, body);
+	if (rc)
+		ipam_undo(c);
+	return rc;
 }
 
 /* ---- DEL -------------------------------------------------------------------------------------- */
@@ -100,8 +113,11 @@ int command_del(struct cni *c)
 	rc = tw_client_call(client, "DELETE", path, NULL, &reply);
 	/* Away, or gone during the call: whatever it did of it, the rest is done without it. */
 	if (rc == -ECONNREFUSED || rc == -ECONNRESET)
-		return del_without_agent(c, client, fd);
-	return answer_ok(rc) ? 0 : answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
+		rc = del_without_agent(c, client, fd);
+	else
+		rc = answer_ok(rc) ? 0 : answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
+	/* The addresses last: whoever gets them next must not meet this container any more. */
+	return rc ? rc : ipam_run(c, "DEL");
 }
 
 /* ---- CHECK, STATUS, GC -------------------------------------------------------------------------- */
@@ -132,7 +148,9 @@ int command_check(struct cni *c)
 	if (!answer_ok(rc))
 		return cni_fail(c, CNI_CHECK_FAILED, NULL, "%s",
 				tw_client_error(client, rc, reply));
-	return container_check(c, fd, prev);
+	/* Before container_check(), which goes into the container's namespace for good. */
+	rc = ipam_run(c, "CHECK");
+	return rc ? rc : container_check(c, fd, prev);
 }
 
 /* Whether the pools that this network allocates from have no address of some family left. */
@@ -168,6 +186,8 @@ int command_status(struct cni *c)
 	rc = tw_client_call(client, "GET", "/v1/status", NULL, &reply);
 	if (!answer_ok(rc))
 		return cni_fail(c, CNI_UNAVAILABLE, NULL, "%s", tw_client_error(client, rc, reply));
+	if (c->ipam)
+		return ipam_run(c, "STATUS");
 	if (pools_exhausted(c, json_object_get(reply, "pools")))
 		return cni_fail(c, CNI_UNAVAILABLE, NULL,
 				"no address is left; remove containers or add a subnet");
@@ -210,20 +230,13 @@ static int gc_answer(const struct cni *c, const json_t *reply)
 	return rc;
 }
 
-int command_gc(struct cni *c)
+static int gc_by_agent(const struct cni *c, const json_t *list)
 {
 	_cleanup_client_ struct tw_client *client = NULL;
 	_cleanup_json_ json_t *body = NULL, *reply = NULL;
-	const json_t *list = json_object_get(c->config, "cni.dev/valid-attachments");
-	json_t *keep;
+	json_t *keep = json_is_array(list) ? gc_keep(list) : NULL;
 	int rc;
 
-	if (!list)
-		list = json_object_get(c->config, "cni.dev/attachments");
-	/* Without a list nobody has said what is valid: removing all would be a guess. */
-	if (!list || json_is_null(list))
-		return 0;
-	keep = json_is_array(list) ? gc_keep(list) : NULL;
 	if (!keep)
 		return cni_fail(c, CNI_BAD_CONFIG, NULL,
 				"cni.dev/valid-attachments: expected a list of objects with "
@@ -235,4 +248,18 @@ int command_gc(struct cni *c)
 	if (!answer_ok(rc))
 		return answer_fail(c, client, rc, reply, CNI_TRY_AGAIN);
 	return gc_answer(c, reply);
+}
+
+int command_gc(struct cni *c)
+{
+	const json_t *list = json_object_get(c->config, "cni.dev/valid-attachments");
+	int rc = 0;
+
+	if (!list)
+		list = json_object_get(c->config, "cni.dev/attachments");
+	/* Without a list nobody has said what is valid: removing all would be a guess. */
+	if (list && !json_is_null(list))
+		rc = gc_by_agent(c, list);
+	/* What could not be removed keeps its addresses. */
+	return rc ? rc : ipam_run(c, "GC");
 }

@@ -3,7 +3,8 @@
  * The CNI plugin: one run is one command, read from the environment and stdin, answered on
  * stdout. main.c: which command; request.c: what it was given; result.c: the answer in the
  * form of the version that was asked for; agent.c: commands that the agent carries out;
- * kernel.c: what is done or looked at without it. Nothing here keeps state.
+ * ipam.c: addresses of another plugin; kernel.c: what is done or looked at without the agent.
+ * Nothing here keeps state.
  */
 #ifndef CNI_CNI_H
 #define CNI_CNI_H
@@ -15,7 +16,7 @@
 
 #define CNI_VERSION_NEWEST "1.1.0"
 #define CNI_TYPE "towpath-cni"
-#define CNI_IPAM_TYPE "towpath" /* addresses by the agent: the only one */
+#define CNI_IPAM_TYPE "towpath" /* addresses by the agent, as without a section ipam */
 
 /* Error codes: of the specification, of the reference library, and from 100 our own. */
 enum cni_code {
@@ -33,6 +34,7 @@ enum cni_code {
 	CNI_EXHAUSTED = 102,
 	CNI_CHECK_FAILED = 103,
 	CNI_KERNEL = 104,
+	CNI_DELEGATE = 105, /* the plugin for addresses */
 };
 
 enum cni_version { CNI_0_3_1, CNI_0_4_0, CNI_1_0_0, CNI_1_1_0, CNI_VERSION_COUNT };
@@ -51,7 +53,11 @@ struct cni {
 	const char *netns;
 	const char *ifname;
 	struct cni_pod pod;
+	char *text; /* of the configuration, as it came */
+	size_t text_len;
 	json_t *config;
+	const char *ipam; /* plugin that gives the addresses; NULL: the agent does */
+	json_t *ipam_dns; /* what it said of name servers, or NULL */
 	enum cni_version version;
 	const char *version_text; /* for the answer: what the input says, if it says something */
 };
@@ -76,6 +82,15 @@ json_t *request_to_agent(const struct cni *c, const char *netns_path);
 /* Prints what ADD made of the agent's endpoint. */
 int result_print(const struct cni *c, const json_t *endpoint);
 int json_print(const json_t *json); /* to stdout; 0 or 1 */
+
+/* ---- ipam.c: all do nothing when the agent gives the addresses ------------------------------------ */
+
+/* ADD of the plugin; puts its addresses and routes into body. 0, or the status of cni_fail(). */
+int ipam_add(struct cni *c, json_t *body);
+/* Its DEL, CHECK, STATUS or GC. Likewise. */
+int ipam_run(const struct cni *c, const char *command);
+/* DEL after an ADD that failed: says nothing on stdout, where the error is. */
+void ipam_undo(const struct cni *c);
 
 /* ---- agent.c ------------------------------------------------------------------------------------ */
 

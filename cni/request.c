@@ -16,20 +16,18 @@
 int request_read_stdin(struct cni *c, enum cni_code *code, char *problem, size_t len)
 {
 	json_error_t error;
-	char *text = NULL;
-	size_t n = 0;
 	int rc;
 
 	/* A person who tries VERSION by hand has no configuration to give. */
-	rc = isatty(STDIN_FILENO) ? -ENODATA : tw_stream_read(STDIN_FILENO, STDIN_MAX, &text, &n);
+	rc = isatty(STDIN_FILENO) ? -ENODATA
+				  : tw_stream_read(STDIN_FILENO, STDIN_MAX, &c->text, &c->text_len);
 	if (rc) {
 		*code = CNI_IO;
 		snprintf(problem, len, "could not read the configuration on stdin: %s",
 			 strerror(-rc));
 		return rc;
 	}
-	c->config = json_loadb(text, n, 0, &error);
-	free(text);
+	c->config = json_loadb(c->text, c->text_len, 0, &error);
 	if (!json_is_object(c->config)) {
 		*code = CNI_DECODE;
 		snprintf(problem, len, "the configuration on stdin is not a JSON object: %s",
@@ -135,26 +133,43 @@ static int version_check(struct cni *c)
 			c->version_text);
 }
 
-static int ipam_check(const struct cni *c)
+/* Whose addresses: an empty section, or one of our own type, leaves them to the agent. */
+static int ipam_check(struct cni *c)
 {
 	const json_t *ipam = json_object_get(c->config, "ipam");
-	const char *type = json_string_value(json_object_get(ipam, "type"));
+	const json_t *type = json_object_get(ipam, "type");
+	const char *name = json_string_value(type);
 
 	if (!ipam || json_is_null(ipam))
 		return 0;
 	if (!json_is_object(ipam))
 		return cni_fail(c, CNI_BAD_CONFIG, NULL, "ipam: expected an object");
-	if (!json_object_size(ipam) || (type && !strcmp(type, CNI_IPAM_TYPE)))
+	if (!json_object_size(ipam) || (name && !strcmp(name, CNI_IPAM_TYPE)))
 		return 0;
-	return cni_fail(
-		c, CNI_BAD_CONFIG, NULL,
-		"ipam.type %s: addresses are given by the agent; remove the section, or set "
-		"its type to " CNI_IPAM_TYPE " and the subnets in \"subnets\"",
-		type ? type : "(none)");
+	if (!name || !*name || strchr(name, '/') || *name == '.')
+		return cni_fail(c, CNI_BAD_CONFIG, NULL,
+				"ipam.type: expected the name of a plugin, like host-local, "
+				"or " CNI_IPAM_TYPE " for addresses by the agent");
+	if (json_array_size(json_object_get(c->config, "subnets")))
+		return cni_fail(c, CNI_BAD_CONFIG, NULL,
+				"subnets and ipam.type %s: only one of both can give addresses",
+				name);
+	c->ipam = name;
+	return 0;
+}
+
+/* What depends on where the runtime happens to start the plugin would be found by nobody. */
+static int path_check(const struct cni *c, const char *key)
+{
+	const char *path = json_string_value(json_object_get(c->config, key));
+
+	if (!path || !*path || *path == '/')
+		return 0;
+	return cni_fail(c, CNI_BAD_CONFIG, NULL, "%s \"%s\": expected an absolute path", key, path);
 }
 
 /* Types only; values are judged by the agent, which has to do it anyway. */
-static int config_check(const struct cni *c)
+static int config_check(struct cni *c)
 {
 	static const struct {
 		const char *key;
@@ -172,6 +187,7 @@ static int config_check(const struct cni *c)
 		{ "prevResult", JSON_OBJECT, "an object" },
 	};
 	const char *name = json_string_value(json_object_get(c->config, "name"));
+	int rc;
 
 	if (!name || !tw_cni_name_valid(name))
 		return cni_fail(c, CNI_BAD_CONFIG, NULL,
@@ -185,7 +201,10 @@ static int config_check(const struct cni *c)
 			return cni_fail(c, CNI_BAD_CONFIG, NULL, "%s: expected %s", keys[i].key,
 					keys[i].want);
 	}
-	return ipam_check(c);
+	rc = path_check(c, "socket");
+	if (!rc)
+		rc = path_check(c, "stateDir");
+	return rc ? rc : ipam_check(c);
 }
 
 int request_check(struct cni *c)
@@ -214,7 +233,9 @@ void request_clear(struct cni *c)
 	free(c->pod.name);
 	free(c->pod.ip);
 	free(c->pod.mac);
+	json_decref(c->ipam_dns);
 	json_decref(c->config);
+	free(c->text);
 }
 
 const char *request_text(const struct cni *c, const char *key, const char * or)
@@ -287,7 +308,8 @@ json_t *request_to_agent(const struct cni *c, const char *netns_path)
 			json_object_set(body, passed[i], value);
 	}
 	/* Absent ones are NULL, which json_object_set_new() refuses and ignores. */
-	json_object_set_new(body, "ips", wished_ips(c));
+	if (!c->ipam) /* who gives addresses also reads which are asked for */
+		json_object_set_new(body, "ips", wished_ips(c));
 	json_object_set_new(body, "mac", wished_mac(c));
 	return body;
 }

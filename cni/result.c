@@ -63,32 +63,56 @@ static void route_add(const struct cni *c, json_t *routes, const json_t *endpoin
 	json_array_append_new(routes, route);
 }
 
-static void address_add(const struct cni *c, json_t *result, const json_t *endpoint,
-			const char *address, const char *gateway, size_t interface)
+/* First the way to the gateway, then those by it; the same in both families but for the link. */
+static void routes_add(const struct cni *c, json_t *result, const json_t *endpoint)
 {
+	static const char *const gateways[2] = { TW_GATEWAY4, TW_GATEWAY6 };
+	const json_t *list = json_object_get(endpoint, "routes"), *dst;
 	json_t *routes = list_of(result, "routes");
+	bool to_gateway = false;
+	size_t i;
+
+	json_array_foreach(list, i, dst) {
+		const char *text = json_string_value(dst);
+		bool v6 = text && strchr(text, ':');
+
+		if (text && !v6 && !to_gateway)
+			route_add(c, routes, endpoint, TW_GATEWAY4 "/32", NULL);
+		to_gateway |= !v6;
+		if (text)
+			route_add(c, routes, endpoint, text, gateways[v6]);
+	}
+}
+
+static void address_add(const struct cni *c, json_t *result, const char *address,
+			const char *gateway, size_t interface)
+{
 	bool v6 = strchr(address, ':') != NULL;
 	json_t *ip = json_pack("{s:s,s:s,s:I}", "address", address, "gateway", gateway, "interface",
 			       (json_int_t)interface);
-	char to_gateway[64];
 
 	if (c->version <= CNI_0_4_0) /* the key was dropped in 1.0 */
 		json_object_set_new(ip, "version", json_string(v6 ? "6" : "4"));
 	json_array_append_new(list_of(result, "ips"), ip);
-	if (v6) {
-		route_add(c, routes, endpoint, "::/0", gateway);
-		return;
-	}
-	snprintf(to_gateway, sizeof(to_gateway), "%.40s/32", gateway);
-	route_add(c, routes, endpoint, to_gateway, NULL);
-	route_add(c, routes, endpoint, "0.0.0.0/0", gateway);
+}
+
+/* The configuration's word first, then the address plugin's, then what was there. */
+static void dns_add(const struct cni *c, json_t *result)
+{
+	json_t *dns = json_object_get(c->config, "dns");
+
+	if (!json_object_size(dns) && json_object_size(c->ipam_dns))
+		dns = c->ipam_dns;
+	if (dns)
+		json_object_set(result, "dns", dns);
+	else if (!json_object_get(result, "dns"))
+		json_object_set_new(result, "dns", json_object());
 }
 
 int result_print(const struct cni *c, const json_t *endpoint)
 {
 	json_t *prev = json_object_get(c->config, "prevResult");
 	json_t *result = json_is_object(prev) ? json_deep_copy(prev) : json_object();
-	json_t *dns = json_object_get(c->config, "dns");
 	const json_t *ips = json_object_get(endpoint, "ips");
 	const json_t *gateways = json_object_get(endpoint, "gateways");
 	json_t *interfaces = list_of(result, "interfaces");
@@ -104,15 +128,11 @@ int result_print(const struct cni *c, const json_t *endpoint)
 	json_array_foreach(ips, i, ip) {
 		const char *gateway = json_string_value(json_array_get(gateways, i));
 
-		address_add(c, result, endpoint, json_string_value(ip), gateway ? gateway : "",
-			    first + 1);
+		address_add(c, result, json_string_value(ip), gateway ? gateway : "", first + 1);
 	}
 	list_of(result, "ips");
-	list_of(result, "routes");
-	if (dns)
-		json_object_set(result, "dns", dns);
-	else if (!json_object_get(result, "dns"))
-		json_object_set_new(result, "dns", json_object());
+	routes_add(c, result, endpoint);
+	dns_add(c, result);
 	rc = json_print(result);
 	json_decref(result);
 	return rc;

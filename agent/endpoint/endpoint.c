@@ -31,6 +31,7 @@ void endpoint_clear(struct endpoint *ep)
 	free(ep->ns);
 	free(ep->pod);
 	free(ep->subnets);
+	free(ep->routes);
 	labels_free(&ep->labels);
 	*ep = (struct endpoint){ 0 };
 }
@@ -60,6 +61,16 @@ static int labels_copy(struct labels *out, const struct labels *labels)
 	return 0;
 }
 
+/* NULL: no memory; never for an empty list, so that a NULL is always an error. */
+static struct prefix *prefixes_copy(const struct prefix *v, size_t n)
+{
+	struct prefix *copy = calloc(n + 1, sizeof(*copy));
+
+	if (copy && n)
+		memcpy(copy, v, n * sizeof(*copy));
+	return copy;
+}
+
 int endpoint_copy(struct endpoint *out, const struct endpoint *ep)
 {
 	struct endpoint copy = *ep;
@@ -71,15 +82,14 @@ int endpoint_copy(struct endpoint *out, const struct endpoint *ep)
 	copy.ns = strdup(ep->ns);
 	copy.pod = strdup(ep->pod);
 	copy.labels = (struct labels){ 0 };
-	copy.subnets = calloc(ep->n_subnets ? ep->n_subnets : 1, sizeof(*copy.subnets));
+	copy.subnets = prefixes_copy(ep->subnets, ep->n_subnets);
+	copy.routes = prefixes_copy(ep->routes, ep->n_routes);
 	rc = labels_copy(&copy.labels, &ep->labels);
 	if (rc || !copy.container_id || !copy.sandbox || !copy.network || !copy.ns || !copy.pod ||
-	    !copy.subnets) {
+	    !copy.subnets || !copy.routes) {
 		endpoint_clear(&copy);
 		return -ENOMEM;
 	}
-	if (ep->n_subnets)
-		memcpy(copy.subnets, ep->subnets, ep->n_subnets * sizeof(*copy.subnets));
 	*out = copy;
 	return 0;
 }
@@ -206,63 +216,85 @@ static void read_labels(struct reader *r, struct labels *out)
 	qsort(out->v, out->n, sizeof(*out->v), label_compare);
 }
 
-static void read_subnets(struct reader *r, struct endpoint *ep)
+static void read_prefixes(struct reader *r, const char *field, struct prefix **out, size_t *n)
 {
-	const json_t *list = json_object_get(r->json, "subnets");
+	const json_t *list = json_object_get(r->json, field);
 	const json_t *value;
 	size_t i;
 
 	if (!list || json_is_null(list))
 		return;
 	if (!json_is_array(list)) {
-		reader_fail(r, "subnets", "a list of CIDRs");
+		reader_fail(r, field, "a list of CIDRs");
 		return;
 	}
-	ep->subnets = calloc(json_array_size(list) + 1, sizeof(*ep->subnets));
-	if (!ep->subnets) {
+	*out = calloc(json_array_size(list) + 1, sizeof(**out));
+	if (!*out) {
 		r->rc = -ENOMEM;
 		return;
 	}
 	json_array_foreach(list, i, value) {
 		const char *text = json_string_value(value);
 
-		if (!text || !strchr(text, '/') || prefix_parse(text, &ep->subnets[i])) {
-			reader_fail(r, "subnets", "CIDRs like 10.1.0.0/16 or fd00:1::/64");
+		if (!text || !strchr(text, '/') || prefix_parse(text, &(*out)[i])) {
+			reader_fail(r, field, "CIDRs like 10.1.0.0/16 or fd00:1::/64");
 			return;
 		}
-		ep->n_subnets++;
+		(*n)++;
 	}
 }
 
-/* Addresses, at most one of each family; a prefix length behind them is not looked at. */
-static void read_addrs(struct reader *r, union tw_addr *addr4, union tw_addr *addr6)
+static bool addrs_have(const union tw_addr *addrs, size_t n, const union tw_addr *addr)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (addr_equal(&addrs[i], addr))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Addresses, at most max of each family; a prefix length behind them is not looked at.
+ * Returns how many of the family that has more.
+ */
+static size_t read_addrs(struct reader *r, union tw_addr *addrs4, union tw_addr *addrs6, size_t max)
 {
 	const json_t *list = json_object_get(r->json, "ips");
 	const json_t *value;
-	size_t i;
+	size_t n4 = 0, n6 = 0, i;
+	char want[64];
 
 	if (!list || json_is_null(list))
-		return;
+		return 0;
 	if (!json_is_array(list))
 		reader_fail(r, "ips", "a list of addresses");
 	json_array_foreach(list, i, value) {
 		const char *text = json_string_value(value);
 		char buf[ADDR_TEXT_LEN] = "";
-		union tw_addr addr = { 0 }, *to;
+		union tw_addr addr = { 0 };
+		bool is4;
 
 		if (text)
 			snprintf(buf, sizeof(buf), "%.*s", (int)strcspn(text, "/"), text);
 		if (addr_parse(buf, &addr) || addr_is_zero(&addr)) {
 			reader_fail(r, "ips", "addresses like 10.1.2.3 or fd00::3");
-			return;
+			return 0;
 		}
-		to = addr_is4(&addr) ? addr4 : addr6;
-		if (!addr_is_zero(to)) {
-			reader_fail(r, "ips", "at most one address of each family");
-			return;
+		is4 = addr_is4(&addr);
+		if ((is4 ? n4 : n6) >= max ||
+		    addrs_have(is4 ? addrs4 : addrs6, is4 ? n4 : n6, &addr)) {
+			snprintf(want, sizeof(want),
+				 "at most %zu different address%s of each family", max,
+				 max == 1 ? "" : "es");
+			reader_fail(r, "ips", want);
+			return 0;
 		}
-		*to = addr;
+		if (is4)
+			addrs4[n4++] = addr;
+		else
+			addrs6[n6++] = addr;
 	}
+	return n4 > n6 ? n4 : n6;
 }
 
 /* What the record and the request have in common. */
@@ -278,7 +310,8 @@ static void read_common(struct reader *r, struct endpoint *ep)
 	ep->ns = read_text(r, "namespace", "default");
 	ep->pod = read_text(r, "pod", ep->container_id);
 	read_labels(r, &ep->labels);
-	read_subnets(r, ep);
+	read_prefixes(r, "subnets", &ep->subnets, &ep->n_subnets);
+	read_prefixes(r, "routes", &ep->routes, &ep->n_routes);
 	read_mac(r, ep->mac);
 	ep->mtu = read_number(r, "mtu", ENDPOINT_MTU_MAX);
 }
@@ -291,7 +324,8 @@ int endpoint_from_json(const json_t *json, struct endpoint *out, char *err, size
 
 	read_common(&r, &ep);
 	read_ifname(&r, "port", ep.port);
-	read_addrs(&r, &ep.addr4, &ep.addr6);
+	read_addrs(&r, &ep.addr4, &ep.addr6, 1);
+	ep.part = read_number(&r, "part", ENDPOINT_PARTS_MAX - 1);
 	ep.slot = read_number(&r, "slot", TW_MAX_ENDPOINTS - 1);
 	ep.identity = read_number(&r, "identity", UINT32_MAX);
 	ep.version = read_number(&r, "version", UINT32_MAX);
@@ -319,7 +353,12 @@ int endpoint_request_parse(const json_t *body, struct endpoint_request *out, cha
 		return endpoint_fail(-EINVAL, err, err_len, "expected a JSON object");
 	read_common(&r, &req.ep);
 	req.netns = read_text(&r, "netns", NULL);
-	read_addrs(&r, &req.wish4, &req.wish6);
+	req.given = json_is_string(json_object_get(body, "ipam"));
+	req.n_parts = read_addrs(&r, req.wish4, req.wish6, req.given ? ENDPOINT_PARTS_MAX : 1);
+	if (!req.n_parts && req.given)
+		reader_fail(&r, "ips", "an address at least, when another plugin gives them");
+	else if (!req.n_parts)
+		req.n_parts = 1;
 	if (req.ep.mtu && req.ep.mtu < ENDPOINT_MTU_MIN)
 		reader_fail(&r, "mtu", "0 or a number from 1280 to 65535");
 	if (req.ep.ns && (!*req.ep.ns || strlen(req.ep.ns) > NAME_MAX_LEN))
@@ -346,13 +385,13 @@ static json_t *labels_to_json(const struct labels *labels)
 	return map;
 }
 
-static json_t *subnets_to_json(const struct endpoint *ep)
+static json_t *prefixes_to_json(const struct prefix *v, size_t n)
 {
 	json_t *list = json_array();
 	char text[ADDR_TEXT_LEN];
 
-	for (size_t i = 0; list && i < ep->n_subnets; i++) {
-		prefix_format(&ep->subnets[i], text, sizeof(text));
+	for (size_t i = 0; list && i < n; i++) {
+		prefix_format(&v[i], text, sizeof(text));
 		json_array_append_new(list, json_string(text));
 	}
 	return list;
@@ -369,27 +408,47 @@ static void add_addr(json_t *ips, json_t *gateways, const union tw_addr *addr, c
 	json_array_append_new(gateways, json_string(gateway));
 }
 
+void endpoint_json_add_part(json_t *json, const struct endpoint *part)
+{
+	json_t *ips = json_object_get(json, "ips"), *gateways = json_object_get(json, "gateways");
+
+	add_addr(ips, gateways, &part->addr4, TW_GATEWAY4);
+	add_addr(ips, gateways, &part->addr6, TW_GATEWAY6);
+}
+
+const char *endpoint_key(const struct endpoint *ep, char buf[ENDPOINT_KEY_LEN])
+{
+	/* No interface's name has a slash. */
+	if (!ep->part)
+		return ep->ifname;
+	snprintf(buf, ENDPOINT_KEY_LEN, "%s/%u", ep->ifname, ep->part);
+	return buf;
+}
+
 json_t *endpoint_to_json(const struct endpoint *ep)
 {
 	json_t *ips = json_array(), *gateways = json_array();
 	json_t *json;
 
 	if (ips && gateways) {
-		add_addr(ips, gateways, &ep->addr4, ENDPOINT_GATEWAY4);
-		add_addr(ips, gateways, &ep->addr6, ENDPOINT_GATEWAY6);
+		add_addr(ips, gateways, &ep->addr4, TW_GATEWAY4);
+		add_addr(ips, gateways, &ep->addr6, TW_GATEWAY6);
 	}
 	/* Takes over what it is given with "o", also when it fails. */
-	json = json_pack(
-		"{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:I,s:I,s:I,s:s,s:I,s:o,s:I,s:I,s:o,s:o,s:s}",
-		"container_id", ep->container_id, "ifname", ep->ifname, "sandbox", ep->sandbox,
-		"network", ep->network, "namespace", ep->ns, "pod", ep->pod, "labels",
-		labels_to_json(&ep->labels), "subnets", subnets_to_json(ep), "slot",
-		(json_int_t)ep->slot, "identity", (json_int_t)ep->identity, "version",
-		(json_int_t)ep->version, "port", ep->port, "port_ifindex",
-		(json_int_t)ep->port_ifindex, "mac",
-		json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", ep->mac[0], ep->mac[1], ep->mac[2],
-			     ep->mac[3], ep->mac[4], ep->mac[5]),
-		"mtu", (json_int_t)ep->mtu, "table", (json_int_t)ep->table, "ips", ips, "gateways",
-		gateways, "state", ep->state == ENDPOINT_READY ? "ready" : "creating");
+	json = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:s,s:I,s:o,s:I,s:I,"
+			 "s:o,s:o,s:s}",
+			 "container_id", ep->container_id, "ifname", ep->ifname, "sandbox",
+			 ep->sandbox, "network", ep->network, "namespace", ep->ns, "pod", ep->pod,
+			 "labels", labels_to_json(&ep->labels), "subnets",
+			 prefixes_to_json(ep->subnets, ep->n_subnets), "routes",
+			 prefixes_to_json(ep->routes, ep->n_routes), "part", (json_int_t)ep->part,
+			 "slot", (json_int_t)ep->slot, "identity", (json_int_t)ep->identity,
+			 "version", (json_int_t)ep->version, "port", ep->port, "port_ifindex",
+			 (json_int_t)ep->port_ifindex, "mac",
+			 json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", ep->mac[0], ep->mac[1],
+				      ep->mac[2], ep->mac[3], ep->mac[4], ep->mac[5]),
+			 "mtu", (json_int_t)ep->mtu, "table", (json_int_t)ep->table, "ips", ips,
+			 "gateways", gateways, "state",
+			 ep->state == ENDPOINT_READY ? "ready" : "creating");
 	return json;
 }

@@ -17,20 +17,26 @@
 
 #include "object/object.h"
 
-/* What a container sees as its gateway; one for all ports of all nodes. */
-#define ENDPOINT_GATEWAY4 "169.254.1.1"
-#define ENDPOINT_GATEWAY6 "fe80::1"
 extern const uint8_t endpoint_gateway_mac[6]; /* TW_PORT_MAC: every port's */
 
 #define ENDPOINT_MTU_MIN 1280u /* what IPv6 asks of every link (RFC 8200 5) */
 #define ENDPOINT_MTU_MAX 65535u
+
+/* Addresses of one family that an endpoint may have. */
+#define ENDPOINT_PARTS_MAX 8u
 
 enum endpoint_state {
 	ENDPOINT_CREATING, /* stored before the kernel is touched: a crash here means undo */
 	ENDPOINT_READY,
 };
 
-/* The record. Strings are owned; NULL never appears in a record that was parsed. */
+/*
+ * The record. Strings are owned; NULL never appears in a record that was parsed.
+ *
+ * To the data path an endpoint is one address of each family. One with several has further
+ * PARTS: records of their own, with a slot, an identity and a share of the budgets, that have
+ * the port in common and come and go with the first (part 0).
+ */
 struct endpoint {
 	char *container_id;
 	char ifname[IFNAMSIZ]; /* in the container */
@@ -41,6 +47,9 @@ struct endpoint {
 	struct labels labels;	/* from the network configuration; sorted by key */
 	struct prefix *subnets; /* of this network; none: the agent's pools */
 	size_t n_subnets;
+	struct prefix *routes; /* of the container, by its gateway; none: everything */
+	size_t n_routes;
+	uint32_t part; /* 0, or one more pair of addresses of the endpoint */
 
 	uint32_t slot; /* slot, identity and version are the agent's; 0 until given */
 	uint32_t identity;
@@ -61,6 +70,11 @@ struct endpoint {
 void endpoint_clear(struct endpoint *ep);
 /* Deep copy; *out is overwritten without being cleared. -ENOMEM. */
 int endpoint_copy(struct endpoint *out, const struct endpoint *ep);
+/* Under which interface name the store keeps the record: a part's is no interface's. */
+#define ENDPOINT_KEY_LEN (IFNAMSIZ + 12)
+const char *endpoint_key(const struct endpoint *ep, char buf[ENDPOINT_KEY_LEN]);
+/* Adds a part's addresses to what endpoint_to_json() made of the endpoint. */
+void endpoint_json_add_part(json_t *json, const struct endpoint *part);
 /* The record as docs/design/agent.md shows it, for the store and the API. NULL: no memory. */
 json_t *endpoint_to_json(const struct endpoint *ep);
 /* Back from endpoint_to_json(); -EINVAL names the field in err. */
@@ -70,9 +84,12 @@ int endpoint_from_json(const json_t *json, struct endpoint *out, char *err, size
 struct endpoint_request {
 	/* Filled: who it is, subnets, port name; mac and mtu when asked for, else 0. */
 	struct endpoint ep;
-	char *netns;	     /* path that the agent opens */
-	union tw_addr wish4; /* addresses asked for; all zero: any */
-	union tw_addr wish6;
+	char *netns; /* path that the agent opens */
+	/* Addresses asked for, a pair a part; all zero: any. */
+	union tw_addr wish4[ENDPOINT_PARTS_MAX];
+	union tw_addr wish6[ENDPOINT_PARTS_MAX];
+	size_t n_parts; /* 1 at least */
+	bool given;	/* the addresses are given by another plugin: these and no others */
 };
 
 /* Validates everything. -EINVAL with a sentence that names the field. */
@@ -107,9 +124,13 @@ int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len);
  * of that name on the node is a leftover of a crash, and is replaced.
  */
 int endpoint_link_create(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
-/* Uses addr4 and addr6 too. Sets ep->table. */
+/* Uses addr4, addr6 and routes too. Sets ep->table. */
 int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
-/* Puts back what the port of an existing record needs (settings, up, routes, neighbours). */
+/* The addresses of a part, after endpoint_link_up() of its endpoint. */
+int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, size_t err_len);
+/*
+ * Puts back what the port of an existing record needs (settings, up, routes, neighbours).
+ */
 int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len);
 /*
  * Removes the pair of a record, or one that has none (leaks, DELs recorded while the agent was

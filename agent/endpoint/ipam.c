@@ -493,8 +493,9 @@ int ipam_allocate(struct ipam *ipam, const struct ipam_request *req, uint64_t no
 		return endpoint_fail(-ENOSPC, err, err_len,
 				     "the agent has no --pod-cidr and the network no subnets");
 	quarantine_expire(ipam, now);
-	rc = take_family(ipam, net, true, &req->wish4, &a4, err, err_len);
-	if (!rc)
+	if (!req->only_wishes || !addr_is_zero(&req->wish4))
+		rc = take_family(ipam, net, true, &req->wish4, &a4, err, err_len);
+	if (!rc && (!req->only_wishes || !addr_is_zero(&req->wish6)))
 		rc = take_family(ipam, net, false, &req->wish6, &a6, err, err_len);
 	if (rc) {
 		ipam_cancel(ipam, &a4);

@@ -33,6 +33,7 @@ struct ipam_request {
 	size_t n_subnets;
 	union tw_addr wish4; /* all zero: any */
 	union tw_addr wish6;
+	bool only_wishes; /* a family without wish gets none */
 };
 
 /*

@@ -172,6 +172,14 @@ struct container {
 	size_t err_len;
 };
 
+static void container_put_addrs(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex)
+{
+	if (!addr_is_zero(&ep->addr4))
+		nl_put_addr(b, ifindex, &ep->addr4, "add the container's IPv4 address");
+	if (!addr_is_zero(&ep->addr6))
+		nl_put_addr(b, ifindex, &ep->addr6, "add the container's IPv6 address");
+}
+
 static void container_put_link(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex)
 {
 	struct nlmsghdr *nlh;
@@ -184,16 +192,30 @@ static void container_put_link(struct nl_batch *b, const struct endpoint *ep, ui
 	if (ipv6_available())
 		nl_put_no_ipv6_address(nlh);
 	nl_put_link(b, RTM_NEWLINK, 0, ifindex, IFF_UP, IFF_UP, "set the container's interface up");
-	if (!addr_is_zero(&ep->addr4)) {
-		nl_put_addr(b, ifindex, &ep->addr4, "add the container's IPv4 address");
+	container_put_addrs(b, ep, ifindex);
+	if (!addr_is_zero(&ep->addr4))
 		nl_put_neigh(b, ifindex, &gateway4, endpoint_gateway_mac,
 			     "add the container's IPv4 gateway");
-	}
-	if (!addr_is_zero(&ep->addr6)) {
-		nl_put_addr(b, ifindex, &ep->addr6, "add the container's IPv6 address");
+	if (!addr_is_zero(&ep->addr6))
 		nl_put_neigh(b, ifindex, &gateway6, endpoint_gateway_mac,
 			     "add the container's IPv6 gateway");
-	}
+}
+
+static void container_put_route(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex,
+				uint32_t table, const struct prefix *dst)
+{
+	bool is4 = dst->len >= 96 && addr_is4(&dst->addr);
+	struct nl_route route = { .dst = dst->addr,
+				  .len = dst->len,
+				  .has_gateway = true,
+				  .gateway = is4 ? gateway4 : gateway6,
+				  .oif = ifindex,
+				  .table = table };
+
+	if (!addr_is_zero(is4 ? &ep->addr4 : &ep->addr6))
+		nl_put_route(b, NL_NEW, &route,
+			     is4 ? "add the container's IPv4 route"
+				 : "add the container's IPv6 route");
 }
 
 static void container_put_routes(struct nl_batch *b, const struct endpoint *ep, uint32_t ifindex,
@@ -202,25 +224,47 @@ static void container_put_routes(struct nl_batch *b, const struct endpoint *ep, 
 	struct nl_route to_gateway = {
 		.dst = gateway4, .len = 128, .oif = ifindex, .table = table
 	};
-	struct nl_route default4 = { .dst = any4,
-				     .len = 96,
-				     .has_gateway = true,
-				     .gateway = gateway4,
-				     .oif = ifindex,
-				     .table = table };
-	struct nl_route default6 = { .dst = any6,
-				     .len = 0,
-				     .has_gateway = true,
-				     .gateway = gateway6,
-				     .oif = ifindex,
-				     .table = table };
 
-	if (!addr_is_zero(&ep->addr4)) {
+	if (!addr_is_zero(&ep->addr4))
 		nl_put_route(b, NL_NEW, &to_gateway, "add the container's route to its gateway");
-		nl_put_route(b, NL_NEW, &default4, "add the container's IPv4 default route");
-	}
+	for (size_t i = 0; i < ep->n_routes; i++)
+		container_put_route(b, ep, ifindex, table, &ep->routes[i]);
+}
+
+/* Nothing said about routes: everything goes by the gateway. */
+static int container_default_routes(struct endpoint *ep)
+{
+	if (ep->n_routes)
+		return 0;
+	free(ep->routes);
+	ep->routes = calloc(2, sizeof(*ep->routes));
+	if (!ep->routes)
+		return -ENOMEM;
+	if (!addr_is_zero(&ep->addr4))
+		ep->routes[ep->n_routes++] = (struct prefix){ .addr = any4, .len = 96 };
 	if (!addr_is_zero(&ep->addr6))
-		nl_put_route(b, NL_NEW, &default6, "add the container's IPv6 default route");
+		ep->routes[ep->n_routes++] = (struct prefix){ .addr = any6, .len = 0 };
+	return 0;
+}
+
+/* Packets from the endpoint's addresses ask its own table. */
+static int container_put_rules(struct nl *nl, const struct container *c)
+{
+	const union tw_addr *const addrs[] = { &c->ep->addr4, &c->ep->addr6 };
+	struct nl_batch b;
+
+	for (size_t i = 0; i < 2; i++) {
+		int rc;
+
+		if (addr_is_zero(addrs[i]))
+			continue;
+		nl_batch_begin(&b);
+		nl_put_rule(&b, addrs[i], c->ep->table, "add the container's routing rule");
+		rc = nl_batch_send(nl, &b, NULL, NULL, c->err, c->err_len);
+		if (rc && rc != -EEXIST) /* of an interface with this address that went away */
+			return rc;
+	}
+	return 0;
 }
 
 /*
@@ -230,27 +274,14 @@ static void container_put_routes(struct nl_batch *b, const struct endpoint *ep, 
  */
 static int container_own_table(struct nl *nl, const struct container *c, uint32_t ifindex)
 {
-	const union tw_addr *const addrs[] = { &c->ep->addr4, &c->ep->addr6 };
-	uint32_t table = TABLE_FIRST + ifindex;
 	struct nl_batch b;
 	int rc;
 
+	c->ep->table = TABLE_FIRST + ifindex;
 	nl_batch_begin(&b);
-	container_put_routes(&b, c->ep, ifindex, table);
+	container_put_routes(&b, c->ep, ifindex, c->ep->table);
 	rc = nl_batch_send(nl, &b, NULL, NULL, c->err, c->err_len);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < 2; i++) {
-		if (addr_is_zero(addrs[i]))
-			continue;
-		nl_batch_begin(&b);
-		nl_put_rule(&b, addrs[i], table, "add the container's routing rule");
-		rc = nl_batch_send(nl, &b, NULL, NULL, c->err, c->err_len);
-		if (rc && rc != -EEXIST) /* of an interface with this address that went away */
-			return rc;
-	}
-	c->ep->table = table;
-	return 0;
+	return rc ? rc : container_put_rules(nl, c);
 }
 
 /*
@@ -287,6 +318,8 @@ static int container_configure(void *arg)
 				     "could not find %s in the container: %s", c->ep->ifname,
 				     strerror(-rc));
 	rc = ipv6_prepare(c->ep->ifname, c->err, c->err_len);
+	if (!rc)
+		rc = container_default_routes(c->ep);
 	if (rc)
 		return rc;
 	nl_batch_begin(&b);
@@ -328,4 +361,44 @@ int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_le
 	 */
 	nl_link_get(&nl, ep->port_ifindex, NULL, &port);
 	return 0;
+}
+
+/* ---- further addresses ------------------------------------------------------------------------- */
+
+static int container_configure_part(void *arg)
+{
+	const struct container *c = arg;
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_link link;
+	struct nl_batch b;
+	int rc = nl_open(&nl);
+
+	if (!rc)
+		rc = nl_link_get(&nl, 0, c->ep->ifname, &link);
+	if (rc)
+		return endpoint_fail(rc, c->err, c->err_len,
+				     "could not find %s in the container: %s", c->ep->ifname,
+				     strerror(-rc));
+	nl_batch_begin(&b);
+	container_put_addrs(&b, c->ep, link.ifindex);
+	rc = nl_batch_send(&nl, &b, NULL, NULL, c->err, c->err_len);
+	if (!rc && c->ep->table)
+		rc = container_put_rules(&nl, c);
+	if (!rc)
+		container_wait_local(&nl, &c->ep->addr6);
+	return rc;
+}
+
+int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, size_t err_len)
+{
+	struct endpoint copy = *part; /* a view: nothing of it is changed or freed */
+	struct container c = { &copy, err, err_len };
+	_cleanup_nl_ struct nl nl = { 0 };
+	int rc = nl_open(&nl);
+
+	if (rc)
+		return endpoint_fail(rc, err, err_len, "could not open a netlink socket: %s",
+				     strerror(-rc));
+	rc = port_up(&nl, part, err, err_len);
+	return rc ? rc : netns_run(netns_fd, container_configure_part, &c, err, err_len);
 }

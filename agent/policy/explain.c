@@ -227,6 +227,19 @@ struct census {
 	struct arena mem;
 };
 
+/* A pod with an address of each family comes twice; names have no comma in them. */
+static bool tally_has(const struct tally *t, const char *name, size_t len)
+{
+	for (const char *p = t->what; *p; p += strspn(p, ", ")) {
+		size_t n = strcspn(p, ",");
+
+		if (n == len && !memcmp(p, name, len))
+			return true;
+		p += n;
+	}
+	return false;
+}
+
 static int census_add(struct census *c, const struct identity *id, const char *name)
 {
 	struct tally *t = table_get(&c->tallies, &id->key);
@@ -242,6 +255,8 @@ static int census_add(struct census *c, const struct identity *id, const char *n
 			return -ENOMEM;
 	}
 	t->addrs++;
+	if (tally_has(t, name, len))
+		return 0;
 	if (t->more || t->len + len + 2 > sizeof(t->what) - 24) {
 		t->more++;
 		return 0;

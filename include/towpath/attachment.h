@@ -13,6 +13,10 @@
 #define TW_PORT_NAME_LEN 12		/* tw and 10 hex digits */
 #define TW_PORT_MAC "02:54:57:00:00:01" /* of every port: the containers' gateway */
 
+/* What a container sees as its gateway; one for all ports of all nodes. */
+#define TW_GATEWAY4 "169.254.1.1"
+#define TW_GATEWAY6 "fe80::1"
+
 /* The node's end of the pair: a hash of (container id, ifname). */
 void tw_port_name(const char *container_id, const char *ifname, char buf[TW_PORT_NAME_LEN + 1]);
 /* Whether an interface name has that form. */

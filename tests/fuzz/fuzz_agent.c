@@ -96,6 +96,11 @@ int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_le
 	return 0;
 }
 
+int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, size_t err_len)
+{
+	return 0;
+}
+
 int endpoint_link_delete(const char *port, char *err, size_t err_len)
 {
 	return 0;

@@ -10,6 +10,7 @@ import subprocess
 from netns import Netns
 from node import binary
 
+REFERENCE = "/usr/lib/cni"  # package containernetworking-plugins
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _serial = itertools.count()
 
@@ -67,13 +68,14 @@ class Attachment:
         self.ifname = ifname
         self.config = node.cni_config(**config)
         self.result = None
+        self.cni_path = "/nonexistent"
 
     def env(self, **more):
         words = {
             "CNI_CONTAINERID": self.container_id,
             "CNI_NETNS": self.netns.path,
             "CNI_IFNAME": self.ifname,
-            "CNI_PATH": "/nonexistent",
+            "CNI_PATH": self.cni_path,
             "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=cni;"
             f"K8S_POD_NAME={self.container_id.lower()}",
         }
@@ -132,6 +134,19 @@ def endpoints(node):
     """(container id, ifname) of the agent's records."""
     items = node.api("GET", "/v1/endpoints")["items"]
     return {(item["container_id"], item["ifname"]) for item in items}
+
+
+def pings(netns, address):
+    argv = ("ping", "-n", "-c", "1", "-W", "1", address)
+    return netns.run(*argv, check=False).returncode == 0
+
+
+def left(node):
+    """What an attachment may leave behind on a node."""
+    routes = [r["dst"] for r in node.netns.ip_json("route") if r["dev"].startswith("tw")]
+    routes += [r["dst"] for r in node.netns.ip_json("-6 route") if r["dev"].startswith("tw")]
+    used = {p["subnet"]: p["used"] for p in node.status()["pools"]}
+    return ports(node), endpoints(node), sorted(routes), used
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from cni import Attachment, container  # noqa: E402
 from netns import cleanup_on_signals  # noqa: E402
 from node import FAMILIES, Node  # noqa: E402
 
@@ -49,3 +50,18 @@ def clean(node):
         node.delete(item)
     for pod in list(node.pods.values()):
         node.del_pod(pod)
+
+
+@pytest.fixture
+def netns():
+    """A container's namespace, not attached to anything yet."""
+    with container() as made:
+        yield made
+
+
+@pytest.fixture
+def attachment(node, netns):
+    """What the CNI plugin is called with for it; deleted at the end."""
+    made = Attachment(node, netns)
+    yield made
+    made.delete()

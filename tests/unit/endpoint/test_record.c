@@ -41,9 +41,9 @@ static void test_request(void **state)
 	assert_int_equal(req.ep.n_subnets, 2);
 	assert_int_equal(req.ep.labels.n, 2);
 	assert_string_equal(req.ep.labels.v[0].key, "a"); /* sorted */
-	addr_format(&req.wish4, text, sizeof(text));
+	addr_format(&req.wish4[0], text, sizeof(text));
 	assert_string_equal(text, "10.1.2.3");
-	addr_format(&req.wish6, text, sizeof(text));
+	addr_format(&req.wish6[0], text, sizeof(text));
 	assert_string_equal(text, "fd00::3");
 	assert_true(tw_port_name_valid(req.ep.port));
 	endpoint_request_clear(&req);
@@ -134,8 +134,8 @@ static struct endpoint record_of(void)
 	ep.version = 12;
 	ep.port_ifindex = 42;
 	ep.table = 1004;
-	ep.addr4 = req.wish4;
-	ep.addr6 = req.wish6;
+	ep.addr4 = req.wish4[0];
+	ep.addr6 = req.wish6[0];
 	ep.state = ENDPOINT_READY;
 	return ep;
 }
