@@ -206,6 +206,31 @@ static int page_fill(struct prefixes *p, uint32_t page, const struct trie *t, un
 	return words_write(p, &p->pages, page << 8, false, t, depth, 8, inherited);
 }
 
+/*
+ * Brings the words of a page of level `level` (the bits that it stands below: 16 or 24) in line with
+ * the trie below addr/len. Only what addr/len covers is looked at: a full table of single
+ * addresses takes as long to write as it has addresses.
+ */
+static int page_sync(struct prefixes *p, uint32_t page, unsigned int level, uint32_t addr,
+		     unsigned int len)
+{
+	unsigned int below = level + 8, at = len < below ? len : below;
+	const struct trie *t = trie_node(p->trie, addr, at, false);
+	uint32_t inherited = trie_covering(p->trie, addr, at);
+	uint32_t index = addr >> (32 - below) & 0xff;
+	uint32_t *word;
+
+	if (len <= below)
+		return words_write(p, &p->pages, page << 8 | (index & ~((1u << (below - at)) - 1)),
+				   false, t, at, below - at, inherited);
+	word = page_word(p, page, index);
+	if (!word)
+		return -ENOMEM;
+	if ((*word & TW_WORD_KIND) == TW_WORD_PAGE && !trie_is_leaf(t))
+		return page_sync(p, *word & TW_WORD_PAYLOAD, below, addr, len);
+	return word_write(p, word, t, below, inherited);
+}
+
 /* Brings the table in line with the trie below addr/len. */
 static int table_sync(struct prefixes *p, uint32_t addr, unsigned int len)
 {
@@ -214,10 +239,16 @@ static int table_sync(struct prefixes *p, uint32_t addr, unsigned int len)
 	const struct trie *t = trie_node(p->trie, addr, at, false);
 	uint32_t inherited = trie_covering(p->trie, addr, at);
 	uint32_t first = at ? addr >> 16 & ~((1u << (16 - at)) - 1) : 0;
+	uint32_t *word;
 
 	if (len <= 16)
 		return words_write(p, &p->top, first, true, t, at, 16 - at, inherited);
-	return word_write(p, window_at(&p->top, addr >> 16), t, 16, inherited);
+	word = window_at(&p->top, addr >> 16);
+	if (!word)
+		return -ENOMEM;
+	if ((*word & TW_WORD_KIND) == TW_WORD_PAGE && !trie_is_leaf(t))
+		return page_sync(p, *word & TW_WORD_PAYLOAD, 16, addr, len);
+	return word_write(p, word, t, 16, inherited);
 }
 
 static bool key_is4(const union tw_addr *addr, uint8_t len)
