@@ -3,22 +3,29 @@
 
 A host is a mount namespace: /etc, /opt and /var/lib are copies on write, /run is empty, cgroups
 are of version 2. Network namespaces of containers are mounts in it, so all calls of all runtimes
-of one node go into the same one. Towpath is installed into it by `towpath cni install`.
+of one node go into the same one. The node's agent is at /run/towpath and /var/lib/towpath there,
+and `towpath cni install` installs as on a machine.
 """
 
+import hashlib
+import io
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
 from netns import cleanup_pop, cleanup_push
-from node import binary
+from node import REPO, binary
 from traffic import wait_for
 
 BUSYBOX = shutil.which("busybox")
-TOOLS = ("sh", "sleep", "ping", "nc", "httpd", "cat", "ip", "nslookup")
+TOOLS = ("sh", "sleep", "ping", "nc", "httpd", "cat", "ip", "true")
+BUILT = ("towpath", "towpathd", "towpath-cni")
 FOLDERS = ("bin", "proc", "sys", "dev", "etc", "tmp", "run", "var")
 
 MOUNTS = """
@@ -30,7 +37,9 @@ for dir in etc opt var/lib; do
 	mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$up/up,workdir=$up/work" "/$dir"
 done
 mount -t tmpfs none /run
-mkdir -p /run/netns
+mkdir -p /run/netns /run/towpath /var/lib/towpath
+mount --rbind "$2" /run/towpath
+mount --bind "$3" /var/lib/towpath
 rm -rf /etc/cni/net.d
 ! mountpoint -q /sys/fs/cgroup || umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
@@ -51,6 +60,21 @@ cgroup_manager = "cgroupfs"
 runtime = "crun"
 events_logger = "file"
 """
+
+
+# Containers without cgroups: those of the machine are not ours, and may have no controllers.
+CRUN = 'exec {crun} --cgroup-manager=disabled "$@"\n'
+CTR = """
+[ "$1" = run ] || exec {ctr} "$@"
+shift
+exec {ctr} run --runc-binary {dir}/crun "$@"
+"""
+
+
+def script(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
 
 
 def needs(*programs):
@@ -77,9 +101,14 @@ class Host:
         self.node, self.dir = node, node.dir / "host"
         (self.dir / "mounts").mkdir(parents=True)
         self.rootfs = root_folder(self.dir / "rootfs")
+        programs = {name: shutil.which(name) for name in ("ctr", "crun")}
+        script(self.dir / "bin/crun", CRUN.format(**programs))
+        script(self.dir / "bin/ctr", CTR.format(dir=self.dir / "bin", **programs))
+        script(self.dir / "bin/sudo", 'exec "$@"\n')
         self.mounts = node.netns.popen(
             "unshare", "-m", "--propagation", "private", "sh", "-c", MOUNTS, "sh",
-            self.dir / "mounts", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            self.dir / "mounts", node.run_dir, node.state_dir,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         cleanup_push(self.close)
         if self.mounts.stdout.readline() != "ready\n":
@@ -91,9 +120,15 @@ class Host:
         return ["nsenter", f"--net={self.node.netns.path}",
                 f"--mount=/proc/{self.mounts.pid}/ns/mnt", *map(str, argv)]  # fmt: skip
 
-    def __call__(self, *argv, check=True, stdin=None, env=None):
+    def env(self):
+        """Programs that were built come first; `ctr` is one of ours."""
+        folders = (self.dir / "bin", *(pathlib.Path(binary(name)).parent for name in BUILT))
+        path = ":".join([*map(str, folders), os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "CONTAINERD_SNAPSHOTTER": "native"}
+
+    def __call__(self, *argv, check=True, stdin=None, env=None, cwd=None):
         done = subprocess.run(
-            self.argv(*argv), env={**self.node.env(), **(env or {})}, input=stdin,
+            self.argv(*argv), env={**self.env(), **(env or {})}, input=stdin, cwd=cwd,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         if check and done.returncode != 0:
@@ -104,9 +139,7 @@ class Host:
         return subprocess.Popen(self.argv(*argv), **kw)
 
     def install(self, *options, check=True):
-        """`towpath cni install`, as on a machine."""
-        return self(binary("towpath"), "cni", "install", "--state-dir", self.node.state_dir,
-                    *options, check=check)  # fmt: skip
+        return self("towpath", "cni", "install", *options, check=check)
 
     def path(self, name):
         """A file of the host's, as this process can open it."""
@@ -151,7 +184,6 @@ class Podman:
         self("rm", "-fa", "-t", "0", check=False)
 
 
-# What of containerd needs more than a test has: settings of devices, of the machine's cgroups.
 CONTAINERD_CONF = """
 version = 2
 root = "{dir}/root"
@@ -163,60 +195,134 @@ address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
 disable_cgroup = true
 restrict_oom_score_adj = true
-sandbox_image = "localhost/pause:1"
-{cni}
+sandbox_image = "{image}"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "{crun}"
+{cni}
 """
+
+IMAGE = "docker.io/library/busybox:latest"
+
+
+def image_archive(root, path):
+    """An image of the folder in the OCI layout: what `ctr image pull` would fetch."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.add(root, arcname=".")
+    blobs = {}
+
+    def blob(data, kind, **more):
+        data = data if isinstance(data, bytes) else json.dumps(data).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = data
+        media = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data), **more}
+
+    files = blob(layer.getvalue(), "layer.v1.tar")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    config = {
+        "architecture": machine, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [files["digest"]]},
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["sleep", "3600"]},
+    }  # fmt: skip
+    manifest = {"schemaVersion": 2, "config": blob(config, "config.v1+json"), "layers": [files]}
+    entry = blob(manifest, "manifest.v1+json", annotations={"io.containerd.image.name": IMAGE})
+    blobs["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    blobs["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
+    with tarfile.open(path, "w") as tar:
+        for name, data in blobs.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
 
 
 class Containerd:
-    """containerd and `ctr`. `cni`: the section of its configuration about CNI, for the CRI."""
+    """containerd and `ctr`, with one image. `cni`: the section of its configuration on CNI."""
 
     def __init__(self, host, cni=""):
         self.host, self.node, self.dir = host, host.node, host.dir / "containerd"
         self.dir.mkdir()
-        (self.dir / "config.toml").write_text(CONTAINERD_CONF.format(dir=self.dir, cni=cni))
-        self.started = []
+        self.config = self.dir / "config.toml"
+        crun = host.dir / "bin/crun"
+        self.config.write_text(
+            CONTAINERD_CONF.format(dir=self.dir, image=IMAGE, cni=cni, crun=crun)
+        )
+        self.namespaces = set()
         self.daemon = None
         cleanup_push(self.close)
         self.start_daemon()
+        image_archive(host.rootfs, self.dir / "image.tar")
 
     def start_daemon(self):
         with open(self.dir / "log", "ab") as log:
-            self.daemon = self.host.popen(
-                "containerd", "-c", self.dir / "config.toml", stdout=log, stderr=log
-            )
+            self.daemon = self.host.popen("containerd", "-c", self.config, stdout=log, stderr=log)
         assert wait_for(lambda: self.ctr("version", check=False).returncode == 0, 20)
 
     def stop_daemon(self):
         self.daemon.terminate()
         self.daemon.wait(20)
 
+    def log(self):
+        return (self.dir / "log").read_text(errors="replace")
+
     def ctr(self, *argv, namespace="default", check=True):
-        return self.host("ctr", "-n", namespace, *argv, check=check)
+        return self.host("ctr", *argv, check=check, env={"CONTAINERD_NAMESPACE": namespace})
+
+    def load_image(self, namespace="default"):
+        if namespace not in self.namespaces:
+            self.ctr("image", "import", self.dir / "image.tar", namespace=namespace)
+        self.namespaces.add(namespace)
 
     def start(self, name, *argv, namespace="default", options=()):
-        """`ctr run --cni`; no shares of the CPU, because cgroups of version 2 may have none."""
-        self.started.append((namespace, name))
-        self.ctr(
-            "run", "-d", "--cni", "--cgroup", "", "--cpu-shares", "0", "--env", "PATH=/bin",
-            *options, "--rootfs", str(self.host.rootfs), name, *argv, namespace=namespace,
-        )  # fmt: skip
+        self.load_image(namespace)
+        self.ctr("run", "-d", "--cni", *options, IMAGE, name, *argv, namespace=namespace)
 
-    def sh(self, name, script, namespace="default"):
-        return self.ctr("task", "exec", "--exec-id", f"x{os.urandom(4).hex()}", name, "sh", "-c",
-                        script, namespace=namespace, check=False)  # fmt: skip
+    def sh(self, name, text, namespace="default"):
+        number = f"x{os.urandom(4).hex()}"
+        return self.ctr("task", "exec", "--exec-id", number, name, "sh", "-c", text,
+                        namespace=namespace, check=False)  # fmt: skip
 
     def remove(self, name, namespace="default"):
         """As ctr's users do: the signal takes the network away, then task and container go."""
-        self.started.remove((namespace, name))
         self.ctr("task", "kill", "-s", "KILL", name, namespace=namespace, check=False)
         self.ctr("task", "rm", "-f", name, namespace=namespace, check=False)
         self.ctr("container", "rm", name, namespace=namespace, check=False)
 
     def close(self):
         cleanup_pop(self.close)
-        for namespace, name in list(self.started):
-            self.remove(name, namespace)
+        for namespace in self.ctr("namespace", "ls", "-q", check=False).stdout.split():
+            names = self.ctr("container", "ls", "-q", namespace=namespace, check=False)
+            for name in names.stdout.split():
+                self.remove(name, namespace)
         self.stop_daemon()
+
+
+# ---- pages of the guide ------------------------------------------------------------------------
+
+
+def page_blocks(name):
+    """The code blocks of a page of the guide, in order, without their indentation."""
+    text = (REPO / "docs/guide" / name).read_text()
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.M)
+    return [re.sub(r"^    ", "", block, flags=re.M).strip("\n") + "\n" for block in found]
+
+
+def page_run(host, name, cwd):
+    """The commands of a page, the lines that begin with "$ ", one after the other. What the page
+    shows below one is what it prints; numbers may be others, "..." is anything."""
+    steps = []
+    for block in page_blocks(name):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            steps.append(re.match(r"(.*<<EOF\n[\s\S]*?^EOF|(?:.*\\\n)*.*)\n([\s\S]*)", part, re.M).groups())
+    assert steps
+    for command, shown in steps:
+        done = host("sh", "-c", command, check=False, cwd=cwd)
+        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
+        want = re.escape(shown.strip()).replace(re.escape("..."), r"[\s\S]*")
+        want = re.sub(r"[0-9]+", "[0-9]+", want)
+        want = re.sub(r"(\\ )+", " +", want)
+        assert re.fullmatch(want, done.stdout.strip()), f"{command}:\n{done.stdout}\nnot\n{shown}"
+    return steps
