@@ -54,7 +54,8 @@ struct numbers {	/* of one enum policy_id_kind */
 	uint32_t words;
 	uint32_t first;
 	uint32_t max;
-	uint32_t hint;	       /* no word below is free */
+	uint32_t n_used;
+	uint32_t next;	       /* where the search goes on */
 	struct table restored; /* of struct restored */
 };
 

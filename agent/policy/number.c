@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Numbers of identities, sets and versions: the lowest free one, unless a content has its own. */
+/*
+ * Numbers of identities, sets and versions: the next free one, unless a content has its own. A
+ * number that was given back rests until all others have had their turn, so a change need not
+ * wait until the kernel has forgotten what the number meant.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,10 +75,34 @@ static bool number_used(const struct numbers *n, uint32_t id)
 	return id / 64 < n->words && n->used[id / 64] >> (id % 64) & 1;
 }
 
+static void number_set(struct numbers *n, uint32_t id)
+{
+	n->used[id / 64] |= 1ull << id % 64;
+	n->n_used++;
+}
+
+static void number_unset(struct numbers *n, uint32_t id)
+{
+	n->used[id / 64] &= ~(1ull << id % 64);
+	n->n_used--;
+}
+
+/* The first free number from `id` on; one beyond all when none is. */
+static uint32_t number_free(const struct numbers *n, uint32_t id)
+{
+	for (; id < n->words * 64; id = (id | 63) + 1) {
+		uint64_t taken = n->used[id / 64] | ((1ull << id % 64) - 1);
+
+		if (~taken)
+			return (id & ~63u) + (uint32_t)__builtin_ctzll(~taken);
+	}
+	return id;
+}
+
 int number_take(struct numbers *n, const struct hkey *key, uint32_t *out)
 {
 	struct restored *r = table_get(&n->restored, key);
-	uint32_t word = n->hint, id;
+	uint32_t id;
 	int err;
 
 	if (r && !r->claimed) {
@@ -82,25 +110,17 @@ int number_take(struct numbers *n, const struct hkey *key, uint32_t *out)
 		*out = r->id;
 		return 0;
 	}
-	if (word < n->first / 64)
-		word = n->first / 64;
-	for (;; word++) {
-		uint64_t taken = word < n->words ? n->used[word] : 0;
-
-		if (word == n->first / 64)
-			taken |= (1ull << n->first % 64) - 1;
-		if (~taken) {
-			id = word * 64 + (uint32_t)__builtin_ctzll(~taken);
-			break;
-		}
-	}
+	id = number_free(n, n->next < n->first ? n->first : n->next);
+	/* All but a few are in use: rather more numbers than one that was given back just now. */
+	if (id > n->max || (id == n->words * 64 && n->n_used < id / 2))
+		id = number_free(n, n->first);
 	if (id > n->max)
 		return -ENOSPC;
 	err = numbers_grow(n, id);
 	if (err)
 		return err;
-	n->used[id / 64] |= 1ull << id % 64;
-	n->hint = word;
+	number_set(n, id);
+	n->next = id + 1;
 	*out = id;
 	return 0;
 }
@@ -113,9 +133,7 @@ void number_give(struct numbers *n, const struct hkey *key, uint32_t id)
 		r->claimed = false;
 		return;
 	}
-	n->used[id / 64] &= ~(1ull << id % 64);
-	if (id / 64 < n->hint)
-		n->hint = id / 64;
+	number_unset(n, id);
 }
 
 int number_restore(struct numbers *n, const struct hkey *key, uint32_t id)
@@ -137,7 +155,7 @@ int number_restore(struct numbers *n, const struct hkey *key, uint32_t id)
 		free(r);
 		return err;
 	}
-	n->used[id / 64] |= 1ull << id % 64;
+	number_set(n, id);
 	return 0;
 }
 
@@ -159,11 +177,10 @@ void number_forget_unclaimed(struct numbers *n)
 	struct restored *r;
 
 	for (uint32_t i = 0; (r = table_next(&n->restored, &i));) {
-		n->used[r->id / 64] &= ~(1ull << r->id % 64);
+		number_unset(n, r->id);
 		free(r);
 	}
 	table_clear(&n->restored);
-	n->hint = 0;
 }
 
 void numbers_clear(struct numbers *n)
