@@ -180,6 +180,7 @@ static int config_check(struct cni *c)
 		{ "stateDir", JSON_STRING, "a path" },
 		{ "mtu", JSON_INTEGER, "a number" },
 		{ "subnets", JSON_ARRAY, "a list of CIDRs" },
+		{ "namespace", JSON_STRING, "a name" },
 		{ "labels", JSON_OBJECT, "a map of strings" },
 		{ "args", JSON_OBJECT, "an object" },
 		{ "runtimeConfig", JSON_OBJECT, "an object" },
@@ -299,7 +300,7 @@ json_t *request_to_agent(const struct cni *c, const char *netns_path)
 			 "CNI_NETNS and CNI_IFNAME: expected valid UTF-8");
 		return NULL;
 	}
-	set_text(body, "namespace", c->pod.ns);
+	set_text(body, "namespace", c->pod.ns ? c->pod.ns : request_text(c, "namespace", NULL));
 	set_text(body, "pod", c->pod.name);
 	for (size_t i = 0; i < sizeof(passed) / sizeof(*passed); i++) {
 		json_t *value = json_object_get(c->config, passed[i]);

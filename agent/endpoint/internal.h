@@ -39,6 +39,9 @@ static inline bool addr_equal(const union tw_addr *a, const union tw_addr *b)
 __attribute__((format(printf, 4, 5))) int endpoint_fail(int rc, char *err, size_t err_len,
 							const char *format, ...);
 
+/* Below /proc/sys; of an interface. -ENOENT before Linux 6.17. */
+#define IPV6_FORCE_FORWARDING "net/ipv6/conf/%s/force_forwarding"
+
 /* Whether this kernel speaks IPv6 at all (ipv6.disable=1, or built without). */
 bool ipv6_available(void);
 /*

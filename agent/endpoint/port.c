@@ -65,6 +65,12 @@ int port_prepare(struct nl *nl, const char *port, uint32_t ifindex, char *err, s
 	/* The data path's route look-up wants it (BPF_FIB_LKUP_RET_FWD_DISABLED). */
 	port_forwarding_path("ipv6", port, path, sizeof(path));
 	rc = sysctl_write(path, "1");
+	if (!rc) {
+		/* Answers to what came through the stack: see uplink_prepare(). */
+		snprintf(path, sizeof(path), IPV6_FORCE_FORWARDING, port);
+		rc = sysctl_write(path, "1");
+		rc = rc == -ENOENT ? 0 : rc;
+	}
 	if (rc)
 		return endpoint_fail(rc, err, err_len, "could not set /proc/sys/%s: %s", path,
 				     strerror(-rc));

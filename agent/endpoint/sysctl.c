@@ -157,6 +157,15 @@ int uplink_prepare(const struct uplink *uplink, sysctl_save_fn save, void *arg, 
 	rc = sysctl_ensure(&s, path, NULL, "1");
 	if (rc)
 		return rc;
+	/*
+	 * What another's DNAT sends from here to a container goes through the stack, and its
+	 * IPv6 has no heed of `forwarding` of an interface but for this (Linux 6.17). Before,
+	 * only `all` switches it, which is the whole host's and not the agent's to change.
+	 */
+	snprintf(path, sizeof(path), IPV6_FORCE_FORWARDING, uplink->name);
+	rc = sysctl_ensure(&s, path, NULL, "1");
+	if (rc)
+		return rc;
 	snprintf(path, sizeof(path), "net/ipv4/conf/%s/forwarding", uplink->name);
 	return sysctl_ensure(&s, path, NULL, "1");
 }

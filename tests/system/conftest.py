@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from cni import Attachment, container  # noqa: E402
 from netns import cleanup_on_signals  # noqa: E402
 from node import FAMILIES, Node  # noqa: E402
+from podman import FLAVOURS, podman_make  # noqa: E402
 
 cleanup_on_signals()
 
@@ -65,3 +66,10 @@ def attachment(node, netns):
     made = Attachment(node, netns)
     yield made
     made.delete()
+
+
+@pytest.fixture(scope="module", params=FLAVOURS)
+def podman(request):
+    """podman on a running node, with the network `towpath` of the guide."""
+    with Node() as made, podman_make(request.param, made) as podman:
+        yield podman
