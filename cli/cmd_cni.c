@@ -32,7 +32,7 @@ enum {
 };
 
 struct cni_install {
-	const char *bin_dir, *conf_dir, *name, *state_dir;
+	const char *bin_dir, *conf_dir, *name, *ns, *state_dir;
 	long order, wait_s, mtu;
 	bool dry_run, force;
 	json_t *labels, *subnets, *dns, *chain;
@@ -134,6 +134,8 @@ static json_t *own_element(const struct cli *cli, const struct cni_install *in)
 		json_object_set_new(conf, "mtu", json_integer(in->mtu));
 	if (json_array_size(in->subnets))
 		json_object_set(conf, "subnets", in->subnets);
+	if (in->ns)
+		json_object_set_new(conf, "namespace", json_string(in->ns));
 	if (json_object_size(in->labels))
 		json_object_set(conf, "labels", in->labels);
 	if (json_array_size(in->dns))
@@ -413,6 +415,9 @@ static int take_option(struct cli *cli, struct cni_install *in, int opt)
 					 cli->value);
 		json_array_append_new(in->chain, json_string(cli->value));
 		return CLI_OK;
+	case 'n':
+		in->ns = cli->value;
+		return CLI_OK;
 	case 'l':
 		return cli_parse_label(cli->value, in->labels)
 			       ? CLI_OK
@@ -479,6 +484,7 @@ static const struct cli_option cni_options[] = {
 	{ OPT_SUBNET, "subnet", "CIDR", "addresses of this network (default: the agent's pools)" },
 	{ OPT_MTU, "mtu", "N", "of the containers (default: the smallest of the uplinks')" },
 	{ OPT_DNS, "dns", "ADDRESS", "a name server for the containers" },
+	{ 'n', "namespace", "NS", "of containers whose runtime names none, as podman" },
 	{ 'l', "label", "KEY=VALUE", "a label of containers that have no Pod object" },
 	{ OPT_STATE_DIR, "state-dir", "DIR", "of the agent (default /var/lib/towpath)" },
 	{ OPT_WAIT, "wait", "SECONDS", "for the agent to be ready (default 30)" },

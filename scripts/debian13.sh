@@ -37,7 +37,7 @@ apt() {
 apt update
 # The libraries are those of the netavark driver and of nothing else here.
 apt -d install base-files base-passwd libc-bin podman netavark crun nftables \
-	libjansson4 libcurl4t64 libmnl0
+	libjansson4 libmnl0
 
 rm -rf "$new"
 mkdir -p "$new"

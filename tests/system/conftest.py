@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+import contextlib
 import os
 import pathlib
 import sys
@@ -71,5 +72,5 @@ def attachment(node, netns):
 @pytest.fixture(scope="module", params=FLAVOURS)
 def podman(request):
     """podman on a running node, with the network `towpath` of the guide."""
-    with Node() as made, podman_make(request.param, made) as podman:
+    with Node() as made, contextlib.closing(podman_make(request.param, made)) as podman:
         yield podman

@@ -31,7 +31,8 @@ FOLDERS = ("bin", "proc", "sys", "dev", "etc", "tmp", "run", "var")
 MOUNTS = """
 set -e
 mount -t tmpfs none "$1"
-for dir in etc opt var/lib; do
+for dir in etc opt var/lib usr/lib/cni; do
+	[ -d "/$dir" ] || continue
 	up="$1/$(echo $dir | tr / _)"
 	mkdir -p "$up/up" "$up/work"
 	mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$up/up,workdir=$up/work" "/$dir"
@@ -106,8 +107,7 @@ class Host:
         script(self.dir / "bin/ctr", CTR.format(dir=self.dir / "bin", **programs))
         script(self.dir / "bin/sudo", 'exec "$@"\n')
         self.mounts = node.netns.popen(
-            "unshare", "-m", "--propagation", "private", "sh", "-c", MOUNTS, "sh",
-            self.dir / "mounts", node.run_dir, node.state_dir,
+            "unshare", "-m", "--propagation", "private", "sh", "-c", *self.mounts_argv(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         cleanup_push(self.close)
@@ -115,6 +115,10 @@ class Host:
             why = self.mounts.stderr.read().strip()
             self.close()
             pytest.skip(f"a mount that is needed is not possible here: {why}")
+
+    def mounts_argv(self):
+        """A script that says `ready` when all is mounted and then stays, and its words."""
+        return MOUNTS, "sh", self.dir / "mounts", self.node.run_dir, self.node.state_dir
 
     def argv(self, *argv):
         return ["nsenter", f"--net={self.node.netns.path}",
@@ -156,10 +160,12 @@ class Host:
 class Podman:
     """podman with storage and configuration of its own."""
 
+    conf = CONTAINERS_CONF
+
     def __init__(self, host):
         self.host, self.node, self.dir = host, host.node, host.dir / "podman"
         self.dir.mkdir()
-        (self.dir / "containers.conf").write_text(CONTAINERS_CONF)
+        (self.dir / "containers.conf").write_text(self.conf)
         (self.dir / "storage.conf").write_text(
             f'[storage]\ndriver = "vfs"\nrunroot = "{self.dir}/run"\ngraphroot = "{self.dir}/graph"\n'
         )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from node import AF, FAMILIES, pod_object, policy_object
-from podman import wait_for
+from traffic import wait_for
 
 LOCALHOST = "127.0.0.1"
 
@@ -54,13 +54,12 @@ def test_source_address_is_kept(podman, web, family):
     node = podman.node
     before = len(node.flows(last=1000))
     assert serves(node.outside, node.ip(family), 8081)
-    wait_for(
+    assert wait_for(
         lambda: any(
             flow["from"].get("ip") == node.outside.ip(family)
             for flow in node.flows(last=1000)[before:]
             if flow["to"].get("pod") == "web"
-        ),
-        "the flow is from the client",
+        )
     )
 
 
@@ -90,7 +89,7 @@ def test_policy_decides(podman, web, family):
         assert not serves(node.outside, node.ip(family), 8081)
     finally:
         node.delete(deny)
-    wait_for(lambda: serves(node.outside, node.ip(family), 8081), "the policy is gone")
+    assert wait_for(lambda: serves(node.outside, node.ip(family), 8081), 10)
 
 
 def test_host_ip(podman, web):
@@ -164,14 +163,14 @@ def test_udp_goes_on_with_the_next_container(podman, web):
             sock.connect((node.ip(family), 8085))
             for name in ("one", "two"):
                 with udp_echo(podman, name):
-                    wait_for(lambda: echoed(sock), f"an answer of {name}, IPv{family}")
+                    assert wait_for(lambda: echoed(sock), 10)
 
 
 def test_restart_and_rm(podman, web, family):
     node = podman.node
     podman.serve("box", options=("-p", "8086:8080"))
     podman("restart", "-t", "0", "box")
-    wait_for(lambda: serves(node.outside, node.ip(family), 8086), "answers after a restart")
+    assert wait_for(lambda: serves(node.outside, node.ip(family), 8086), 10)
     rules = node.netns.run("nft", "list", "ruleset").stdout
     assert podman.address("box")[family] in rules
     address = podman.address("box")[family]
