@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 import runtime
-from node import BUILD, REPO, binary
+from node import BUILD, REPO
 
 GUIDE = REPO / "docs/guide/podman.md"
 DEBIAN13 = pathlib.Path(os.environ.get("TOWPATH_DEBIAN13", BUILD / "debian13"))
@@ -139,7 +139,7 @@ class CniPodman(Podman):
         self.create(self.simple, "towpath")
 
     def create(self, command, name):
-        return self.host(binary("towpath"), *command[1:], "--name", name)
+        return self.host(*command, "--name", name)
 
     def network_rm(self, name):
         self.host("rm", f"/etc/cni/net.d/10-{name}.conflist")
