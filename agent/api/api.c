@@ -13,10 +13,11 @@
 #include "api/internal.h"
 #include "log.h"
 
-#define CONNECTIONS_MAX 128u
+#define BACKLOG 1024 /* a flood of connections is taken and ended, not waited for */
 #define IDLE_SECONDS 10u
 #define CONNECTION_BYTES (16u << 10) /* head of a request, and buffers */
 #define BODIES_MAX (128u << 20)	     /* bytes of all requests under way */
+#define REPLIES_MAX (64u << 20)	     /* bytes of answers that wait; more requests are refused */
 /* Between looks for streams whose client has left. */
 #define STREAM_CHECK_MS 1000u
 
@@ -32,6 +33,8 @@ enum MHD_Result call_reply_text(struct call *call, unsigned int status, char *te
 		return MHD_NO;
 	}
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+	call->reply_len += len;
+	call->api->reply_bytes += len;
 	enum MHD_Result result = MHD_queue_response(call->connection, status, response);
 	MHD_destroy_response(response);
 	return result;
@@ -117,6 +120,7 @@ static void call_free(struct call *call)
 	if (call->stream)
 		stream_close(call->stream);
 	call->api->body_bytes -= call->room;
+	call->api->reply_bytes -= call->reply_len;
 	free(call->body);
 	free(call->path);
 	free(call);
@@ -152,6 +156,9 @@ static enum MHD_Result call_begin(struct call *call, const char *method)
 			       ? reply_plain(call, status, "invalid",
 					     "this path does not take that method")
 			       : reply_plain(call, status, "not_found", "there is no such path");
+	if (call->api->reply_bytes > REPLIES_MAX)
+		return reply_plain(call, MHD_HTTP_SERVICE_UNAVAILABLE, "not_ready",
+				   "too many answers wait for clients to read them; try again");
 	if (length && strtoull(length, NULL, 10) > call->route->body_max)
 		return reply_plain(call, MHD_HTTP_CONTENT_TOO_LARGE, "invalid",
 				   "the request is larger than this call takes");
@@ -227,6 +234,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **st
 	if (*state)
 		call_free(*state);
 	*state = NULL;
+	guest_answered(arg, connection);
 }
 
 /* ---- in the event loop ------------------------------------------------------------------------ */
@@ -249,6 +257,8 @@ void api_run(struct api *api)
 	api->running = true;
 	MHD_run(api->daemon);
 	api->running = false;
+	/* Behind the server's turn: what came while the agent was busy is read first. */
+	guests_sweep(api);
 	if (MHD_get_timeout(api->daemon, &ms) != MHD_YES || ms > STREAM_CHECK_MS)
 		ms = STREAM_CHECK_MS;
 	uv_timer_start(&api->timer, on_timer, ms, 0);
@@ -304,7 +314,7 @@ static int socket_listen(const char *path, int *out, char *err, size_t err_len)
 	umask(mask);
 	if (!res && !group_find("towpath", &gid) && chown(path, (uid_t)-1, gid))
 		res = -errno;
-	if (!res && listen(sock, 64))
+	if (!res && listen(sock, BACKLOG))
 		res = -errno;
 	if (res) {
 		snprintf(err, err_len, "cannot listen on %s: %s", path, strerror(-res));
@@ -322,8 +332,8 @@ static int daemon_start(struct api *api, int sock, char *err, size_t err_len)
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, api,
 		MHD_OPTION_LISTEN_SOCKET, sock, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
 		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-		MHD_OPTION_END);
+		(size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED, on_completed, api,
+		MHD_OPTION_NOTIFY_CONNECTION, guests_notify, api, MHD_OPTION_END);
 	if (api->daemon)
 		return 0;
 	snprintf(err, err_len, "cannot start the HTTP server on %s", api->socket);

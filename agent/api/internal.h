@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "api/api.h"
 
+#define CONNECTIONS_MAX 128u
 #define PATH_PARTS_MAX 3
 
 struct call;
@@ -31,6 +32,7 @@ struct call {
 	const char *parts[PATH_PARTS_MAX];
 	char *body;
 	size_t len, room;
+	size_t reply_len;
 	bool queued; /* the handler has answered */
 	enum MHD_Result queue_result;
 	struct stream *stream; /* of a call that goes on */
@@ -42,9 +44,12 @@ struct api {
 	uv_poll_t poll;
 	uv_timer_t timer;
 	int open_handles;
-	bool running;	   /* inside MHD_run() */
-	char socket[108];  /* what fits sockaddr_un */
-	size_t body_bytes; /* of all calls */
+	bool running;	    /* inside MHD_run() */
+	char socket[108];   /* what fits sockaddr_un */
+	size_t body_bytes;  /* of all calls */
+	size_t reply_bytes; /* that clients have not read yet */
+	struct guest *guests;
+	unsigned int n_guests;
 	struct stream *streams;
 	unsigned int n_streams;
 };
@@ -57,6 +62,13 @@ const char *call_argument(const struct call *call, const char *key);
 enum MHD_Result call_reply(struct call *call, unsigned int status, const json_t *json);
 /* text is freed. */
 enum MHD_Result call_reply_text(struct call *call, unsigned int status, char *text, size_t len);
+
+/* The end of connections that take too long (guests.c). */
+void guests_notify(void *arg, struct MHD_Connection *connection, void **context,
+		   enum MHD_ConnectionNotificationCode code);
+void guests_sweep(struct api *api);
+void guest_streams(struct api *api, struct MHD_Connection *connection);
+void guest_answered(struct api *api, struct MHD_Connection *connection);
 
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);

@@ -127,6 +127,7 @@ static struct stream *stream_new(struct call *call, struct flow_reader *reader)
 	DL_APPEND(call->api->streams, s);
 	call->api->n_streams++;
 	call->stream = s;
+	guest_streams(s->api, s->connection);
 	return s;
 }
 

@@ -24,6 +24,7 @@ struct node_reader {
 	struct arena *mem; /* of the document being read */
 	struct anchor *anchors;
 	uint64_t expansion;
+	uint32_t values;
 	struct object_error *err;
 };
 
@@ -488,6 +489,11 @@ static int read_value(struct node_reader *r, const yaml_event_t *ev, unsigned in
 					(unsigned int)ev->start_mark.column + 1,
 					"maps and lists are nested more than %u deep",
 					NODE_MAX_DEPTH);
+	if (++r->values > NODE_MAX_VALUES)
+		return object_error_set(r->err, (unsigned int)ev->start_mark.line + 1,
+					(unsigned int)ev->start_mark.column + 1,
+					"the document has more than %u values; split it",
+					NODE_MAX_VALUES);
 	switch (ev->type) {
 	case YAML_ALIAS_EVENT:
 		return read_alias(r, ev, out);
@@ -508,6 +514,7 @@ int node_read(struct node_reader *r, struct arena *mem, struct node **out, struc
 {
 	r->mem = mem;
 	r->err = err;
+	r->values = 0;
 	for (;;) {
 		_cleanup_event_ yaml_event_t ev = {};
 		_cleanup_event_ yaml_event_t value_ev = {};

@@ -12,8 +12,13 @@
 #include "object/arena.h"
 #include "object/object.h"
 
-#define NODE_MAX_TEXT (64u << 20)      /* bytes of one input */
-#define NODE_MAX_DEPTH 100u	       /* nested maps and lists */
+#define NODE_MAX_TEXT (64u << 20) /* bytes of one input */
+#define NODE_MAX_DEPTH 100u	  /* nested maps and lists */
+/*
+ * Values of one document, with the empty ones before it. A value of two bytes of text takes some
+ * 120 in memory, and a million of them half a second.
+ */
+#define NODE_MAX_VALUES (1u << 20)
 #define NODE_MAX_EXPANSION (16u << 20) /* bytes that aliases of one document may add */
 
 enum node_type {

@@ -465,6 +465,23 @@ static void refuse_text(char *text, const char *part)
 	free(text);
 }
 
+/* Two bytes of text make a value of a hundred. */
+static void test_values_bound(void **state)
+{
+	const size_t n = (1u << 20) + 1;
+	char *list = malloc(2 * n + 2), *empty = malloc(4 * n + 1);
+
+	assert_true(list && empty);
+	for (size_t i = 0; i < n; i++) {
+		memcpy(list + 2 * i, i ? ",1" : "[1", 2);
+		memcpy(empty + 4 * i, "---\n", 4);
+	}
+	strcpy(list + 2 * n, "]");
+	empty[4 * n] = '\0';
+	refuse_text(list, "split it");
+	refuse_text(empty, "split it");
+}
+
 static void test_bounds(void **state)
 {
 	char *laughs = malloc(4096);
@@ -617,6 +634,7 @@ int main(void)
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_values_bound),
 		cmocka_unit_test(test_names_only),
 		cmocka_unit_test(test_selector),
 		cmocka_unit_test(test_prefix),

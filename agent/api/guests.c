@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Who is connected, and for how long each has been at its request. Silence alone is no measure: a
+ * client that sends a byte now and then is never silent. So an exchange, which is a request and
+ * its answer, has an end; and when nearly all places are taken, whoever has been at its exchange
+ * longest makes room for who comes. Streams of flows have a number of their own and are not
+ * counted here once they run.
+ */
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <utlist.h>
+
+#include "api/internal.h"
+
+#define ROOM 16u /* places that are kept free, so that the next client is heard */
+#define EXCHANGE_MS 20000u
+
+struct guest {
+	struct MHD_Connection *connection;
+	int fd;
+	uint64_t since;		   /* ms; begin of its exchange */
+	struct guest *prev, *next; /* by `since`, the oldest first */
+};
+
+static uint64_t now_ms(const struct api *api)
+{
+	return uv_now(&api->agent->loop);
+}
+
+/* The server sees the end of the connection, and tidies up. */
+static void guest_dismiss(struct api *api, struct guest *g)
+{
+	shutdown(g->fd, SHUT_RDWR);
+	/* Once; the place is free when the server has closed it. */
+	DL_DELETE(api->guests, g);
+	g->prev = NULL;
+	api->n_guests--;
+}
+
+static void guest_come(struct api *api, struct MHD_Connection *connection, void **context)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct guest *g = info ? calloc(1, sizeof(*g)) : NULL;
+
+	*context = g;
+	if (!g)
+		return;
+	g->connection = connection;
+	g->fd = info->connect_fd;
+	g->since = now_ms(api);
+	DL_APPEND(api->guests, g);
+	if (++api->n_guests + api->n_streams > CONNECTIONS_MAX - ROOM)
+		guest_dismiss(api, api->guests);
+}
+
+static void guest_go(struct api *api, struct guest *g)
+{
+	if (g && g->prev) {
+		DL_DELETE(api->guests, g);
+		api->n_guests--;
+	}
+	free(g);
+}
+
+void guests_notify(void *arg, struct MHD_Connection *connection, void **context,
+		   enum MHD_ConnectionNotificationCode code)
+{
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		guest_come(arg, connection, context);
+	else
+		guest_go(arg, *context);
+}
+
+static struct guest *guest_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
+}
+
+void guest_streams(struct api *api, struct MHD_Connection *connection)
+{
+	struct guest *g = guest_of(connection);
+
+	if (!g || !g->prev)
+		return;
+	DL_DELETE(api->guests, g);
+	g->prev = NULL;
+	api->n_guests--;
+}
+
+void guest_answered(struct api *api, struct MHD_Connection *connection)
+{
+	struct guest *g = guest_of(connection);
+
+	if (!g || !g->prev)
+		return;
+	/* Its next exchange begins. */
+	DL_DELETE(api->guests, g);
+	g->since = now_ms(api);
+	DL_APPEND(api->guests, g);
+}
+
+void guests_sweep(struct api *api)
+{
+	while (api->guests && now_ms(api) - api->guests->since > EXCHANGE_MS)
+		guest_dismiss(api, api->guests);
+}
