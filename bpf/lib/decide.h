@@ -69,6 +69,17 @@ static __always_inline bool addr_is_multicast(const union tw_addr *a, __u8 famil
 	return a->byte[0] == 0xff || (a->byte[0] == 0xfe && (a->byte[1] & 0xc0) == 0x80);
 }
 
+/*
+ * Of no host on any wire: "this" network, loopback, IPv4 inside IPv6 (::/96, ::ffff:0:0/96). The
+ * stack's own checks of routed packets (martians) come too late for what is redirected.
+ */
+static __always_inline bool addr_is_martian(const union tw_addr *a, __u8 family)
+{
+	if (family == 4)
+		return !a->byte[12] || a->byte[12] == 127;
+	return !a->quad[0] && (!a->word[2] || a->word[2] == bpf_htonl(0xffff));
+}
+
 /* The opener's source: its identity depends on where it came from (I2). 0 or a drop reason. */
 static __always_inline int end_from(struct scratch *s, struct decision *d)
 {
@@ -90,6 +101,9 @@ static __always_inline int end_from(struct scratch *s, struct decision *d)
 			return TW_REASON_SPOOFED;
 		return 0;
 	}
+	if (addr_is_martian(&s->opener.saddr, s->opener.family) ||
+	    addr_is_multicast(&s->opener.saddr, s->opener.family))
+		return TW_REASON_SPOOFED;
 	/* A port has no other source than its endpoint's; only an uplink brings the world in. */
 	if (!(in & TW_IN_STACK) && !bpf_map_lookup_elem(&tw_uplinks, &in))
 		return TW_REASON_SPOOFED;
@@ -112,6 +126,8 @@ static __always_inline int end_to(struct scratch *s, struct decision *d)
 
 	if (addr_is_multicast(&s->opener.daddr, s->opener.family))
 		return TW_REASON_MULTICAST;
+	if (addr_is_martian(&s->opener.daddr, s->opener.family))
+		return TW_REASON_NO_ROUTE;
 	word = ipcache_word(s, &s->opener.daddr, s->opener.family);
 	if (word_is_endpoint(word))
 		return end_endpoint(&d->to, word & TW_WORD_PAYLOAD, s->opener.family, &d->epoch_to);

@@ -49,6 +49,8 @@ static __always_inline int inner_parse(struct __sk_buff *skb, const struct packe
 
 		if (bpf_skb_load_bytes(skb, in->l3_off, &ip, sizeof(ip)))
 			return TW_REASON_TRUNCATED;
+		if (ip.version != 6)
+			return TW_REASON_ICMP_UNRELATED;
 		__builtin_memcpy(&in->tuple.saddr, &ip.saddr, 16);
 		__builtin_memcpy(&in->tuple.daddr, &ip.daddr, 16);
 		in->tuple.proto = ip.nexthdr;
@@ -144,6 +146,8 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	/* Errors that the host makes itself (no route, frag-needed, ...) always pass. */
 	if (p->in == TW_IN_HOST)
 		return TC_NEXT;
+	if (p->hook == TW_HOOK_FROM_UPLINK && source_is_ours(s))
+		return packet_drop(skb, s, &none, TW_REASON_SPOOFED);
 	reason = inner_parse(skb, p, &in);
 	if (reason)
 		goto unrelated;

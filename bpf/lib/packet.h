@@ -108,13 +108,14 @@ static __always_inline int packet_parse4(struct __sk_buff *skb, struct packet *p
 
 	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
 		return TW_REASON_TRUNCATED;
+	/* Who sent it counts also when the rest is nonsense (I2), and the log names it. */
+	addr_map4(&p->tuple.saddr, ip.saddr);
+	addr_map4(&p->tuple.daddr, ip.daddr);
 	if (ip.version != 4 || ip.ihl < 5 || bpf_ntohs(ip.tot_len) < ip.ihl * 4u)
 		return TW_REASON_MALFORMED;
 	/* A GSO packet's tot_len may be 0 or short (BIG TCP); others must be all there. */
 	if (!skb->gso_size && bpf_ntohs(ip.tot_len) > p->len)
 		return TW_REASON_TRUNCATED;
-	addr_map4(&p->tuple.saddr, ip.saddr);
-	addr_map4(&p->tuple.daddr, ip.daddr);
 	p->tuple.proto = ip.protocol;
 	p->l4_off = L3_OFF + ip.ihl * 4;
 	if (ip.frag_off & bpf_htons(IP_OFFSET))
@@ -129,17 +130,18 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 {
 	struct ipv6hdr ip;
 	__u32 off = L3_OFF + sizeof(ip);
+	bool fragment = false;
 	__u8 next;
 	int i;
 
 	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
 		return TW_REASON_TRUNCATED;
+	__builtin_memcpy(&p->tuple.saddr, &ip.saddr, 16);
+	__builtin_memcpy(&p->tuple.daddr, &ip.daddr, 16);
 	if (ip.version != 6)
 		return TW_REASON_MALFORMED;
 	if (!skb->gso_size && bpf_ntohs(ip.payload_len) + sizeof(ip) > p->len)
 		return TW_REASON_TRUNCATED;
-	__builtin_memcpy(&p->tuple.saddr, &ip.saddr, 16);
-	__builtin_memcpy(&p->tuple.daddr, &ip.daddr, 16);
 	next = ip.nexthdr;
 	for (i = 0; i < IPV6_EXT_MAX; i++) {
 		struct {
@@ -154,6 +156,10 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 		if (bpf_skb_load_bytes(skb, off, &ext, sizeof(ext)))
 			return TW_REASON_TRUNCATED;
 		if (next == 44) {
+			/* A fragment of a fragment would be a first and a later one at once. */
+			if (fragment)
+				return TW_REASON_MALFORMED;
+			fragment = true;
 			*frag_id = ext.id;
 			off += 8;
 			if (ext.offset & bpf_htons(0xfff8)) {
@@ -228,6 +234,8 @@ static __always_inline int packet_parse(struct __sk_buff *skb, struct packet *p)
 	}
 	if (reason)
 		return reason;
+	if (p->l4_off > L3_OFF + p->len)
+		return TW_REASON_TRUNCATED;
 	if (!(p->flags & PACKET_FRAG_LATER)) {
 		reason = packet_parse_l4(skb, p);
 		if (reason)

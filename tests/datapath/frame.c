@@ -27,6 +27,7 @@ static const struct {
 	[KEPT] = { "203.0.113.5", "2001:db8:113::5" },
 	[UNROUTED] = { "100.64.9.9", "2001:db8:dead::1" },
 	[GROUP] = { "224.0.0.251", "ff02::fb" },
+	[LOOPBACK] = { "127.0.0.1", "::1" },
 };
 
 void place_addr(enum place place, int family, union tw_addr *out)

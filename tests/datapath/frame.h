@@ -28,6 +28,7 @@ enum place {
 	KEPT,	  /* a host outside that containers reach with their own addresses */
 	UNROUTED, /* a host that the node has no route to */
 	GROUP,	  /* a multicast group */
+	LOOPBACK, /* 127.0.0.1, ::1 */
 	PLACES
 };
 

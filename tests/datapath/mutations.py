@@ -8,6 +8,7 @@ def cut(rule, program, test, what, *edits):
 
 SLOW, DECIDE, FAST, NAT = "bpf/lib/slow.h", "bpf/lib/decide.h", "bpf/lib/fast.h", "bpf/lib/nat.h"
 FLOW, FORWARD, COLLECT = "bpf/lib/flow.h", "bpf/lib/forward.h", "bpf/lib/collect.h"
+PACKET = "bpf/lib/packet.h"
 EVENT, ICMP, ODD, MAPS = "bpf/lib/event.h", "bpf/lib/icmp.h", "bpf/lib/odd.h", "bpf/lib/maps.h"
 
 DELETE_FLOW = """	if (s->opener.family == 4)
@@ -55,6 +56,13 @@ MUTATIONS = [
     cut("I2", "origin", "i2_uplink_brings_no_local_source",
         "an uplink may bring the node's and its containers' addresses",
         (SLOW, "if (source_is_ours(s))\n		return TW_REASON_SPOOFED;", ";")),
+    cut("I2", "origin", "i2_martians_are_not_forwarded",
+        "sources that no router forwards are taken",
+        (DECIDE, "	if (addr_is_martian(&s->opener.saddr, s->opener.family) ||\n"
+                 "	    addr_is_multicast(&s->opener.saddr, s->opener.family))", "	if (0)")),
+    cut("I2", "origin", "i2_icmp_error_with_a_local_source",
+        "an error from an uplink may have any source",
+        (ICMP, "if (p->hook == TW_HOOK_FROM_UPLINK && source_is_ours(s))", "if (0)")),
     cut("I2", "origin", "i2_refused_opener_revokes_nothing",
         "a refused opener revokes the flow that is there",
         (SLOW, "if (mode != FLOW_AGAIN || reason == TW_REASON_MAP_FULL)",
@@ -197,6 +205,15 @@ MUTATIONS = [
     cut("I12", "packet", "i12_random_frames_are_decided",
         "what cannot be parsed goes to the host's stack",
         (ODD, "	if (s->packet.hook == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)", "	if (reason)")),
+    cut("I12", "packet", "i12_headers_that_lie",
+        "a fragment may be a first and a later one at once",
+        (PACKET, "			if (fragment)", "			if (0)")),
+    cut("I12", "packet", "i12_headers_that_lie",
+        "headers may end behind the packet",
+        (PACKET, "	if (p->l4_off > L3_OFF + p->len)", "	if (0)")),
+    cut("I12", "frames", "i12_a_million_hostile_frames",
+        "headers may end behind the packet",
+        (PACKET, "	if (p->l4_off > L3_OFF + p->len)", "	if (0)")),
     cut("I12", "packet", "i12_icmp_error_follows_its_flow",
         "an error need not be about a packet of its receiver",
         (ICMP, "	if (in.tuple.saddr.quad[0] != p->tuple.daddr.quad[0] ||\n"

@@ -131,6 +131,10 @@ static void i2_uplink_brings_no_local_source(struct lab *lab, int family)
 		  STEP(UP, P(TCP, NODE2, A, 4000, 80, SYN), DROPPED(SPOOFED)),
 		  STEP(UP, P(UDP, NODE, NODE, 4000, 80), DROPPED(SPOOFED)),
 		  STEP(UP, P(UDP, EMPTY, A, 4000, 80), DROPPED(SPOOFED)));
+	/* Nor shorter than its own header says: who sent it is read first. */
+	LAB_STEPS(lab, family,
+		  STEP(UP, P(UDP, A, NODE, 1, 2, .payload = 40, .cut = 80), DROPPED(SPOOFED)),
+		  STEP(UP, P(UDP, OUTSIDE, NODE, 1, 2, .payload = 40, .cut = 80), TO_STACK));
 	/* Nor what is left to the node, because its headers are not followed. */
 	LAB_STEPS(
 		lab, family,
@@ -141,6 +145,28 @@ static void i2_uplink_brings_no_local_source(struct lab *lab, int family)
 			  STEP(UP, P(UDP, OUTSIDE, NODE, 4000, 80, .headers = 12), TO_STACK),
 			  STEP(UP, P(UDP, A, NODE, 4000, 80, .headers = 12), DROPPED(SPOOFED)),
 			  STEP(UP, P(ICMP_OTHER, NODE, A), TO_STACK));
+}
+
+/* Redirects come before the stack's own checks of addresses that no router forwards. */
+static void i2_martians_are_not_forwarded(struct lab *lab, int family)
+{
+	LAB_STEPS(lab, family, STEP(UP, P(UDP, NOWHERE, A, 4000, 80), DROPPED(SPOOFED)),
+		  STEP(UP, P(UDP, LOOPBACK, A, 4000, 80), DROPPED(SPOOFED)),
+		  STEP(UP, P(UDP, GROUP, A, 4000, 80), DROPPED(SPOOFED)),
+		  STEP(UP_TO_A, P(UDP, LOOPBACK, A, 4000, 80), DROPPED(SPOOFED)),
+		  STEP(FROM_A, P(UDP, A, NOWHERE, 4000, 80), DROPPED(NO_ROUTE)),
+		  STEP(FROM_A, P(UDP, A, LOOPBACK, 4000, 80), DROPPED(NO_ROUTE)));
+}
+
+/* Nobody out there complains with one of our addresses, about whatever. */
+static void i2_icmp_error_with_a_local_source(struct lab *lab, int family)
+{
+	const struct spec sent = P(UDP, A, KEPT, 4000, 53);
+
+	LAB_STEPS(lab, family, STEP(FROM_A, sent, REDIRECT, .entries = 1),
+		  STEP(UP, P(UNREACHABLE, ROUTER, A, .about = &sent), REDIRECT),
+		  STEP(UP, P(UNREACHABLE, NODE, A, .about = &sent), DROPPED(SPOOFED)),
+		  STEP(UP, P(UNREACHABLE, B, A, .about = &sent), DROPPED(SPOOFED)));
 }
 
 /* The node is known by the hook that a packet meets, and not by its address. */
@@ -282,6 +308,8 @@ int main(void)
 		LAB_TEST(i2_reply_only_by_its_uplink),
 		LAB_TEST(i2_container_has_only_its_own_source),
 		LAB_TEST(i2_uplink_brings_no_local_source),
+		LAB_TEST(i2_martians_are_not_forwarded),
+		LAB_TEST(i2_icmp_error_with_a_local_source),
 		LAB_TEST(i2_host_is_where_it_comes_from),
 		LAB_TEST(i2_vlan_tagged_frames),
 		LAB_TEST(i2_address_reused_by_another_container),

@@ -240,6 +240,55 @@ static void i12_extension_headers_have_an_end(struct lab *lab, int family)
 	}
 }
 
+/* Puts one 8-byte header between IPv6 and what follows it; kind is its number. */
+static void header_insert(struct frame *f, uint8_t kind, const uint8_t rest[7])
+{
+	uint8_t *at = f->data + 14 + 40;
+	uint16_t payload = htons((uint16_t)(f->len + 8 - 14 - 40));
+
+	memmove(at + 8, at, f->len - 14 - 40);
+	at[0] = f->data[14 + 6];
+	memcpy(at + 1, rest, 7);
+	f->data[14 + 6] = kind;
+	f->len += 8;
+	memcpy(f->data + 14 + 4, &payload, sizeof(payload));
+}
+
+/* Headers that a receiver reads in another way than who only looks in passing. */
+static void i12_headers_that_lie(struct lab *lab, int family)
+{
+	const uint8_t first[7] = { 0, 0, 1, 0, 0, 0, 5 }, later[7] = { 0, 0, 8, 0, 0, 0, 6 };
+	const uint8_t endless[7] = { 200 };
+	const struct spec sent = P(UDP, A, B, 4000, 53);
+	struct outcome got;
+	struct frame in;
+
+	if (family == 4)
+		return;
+	/* A fragment of a fragment: its ports would be nobody's. */
+	frame_build(&in, family, &P(UDP, A, B, 4000, 53));
+	header_insert(&in, 44, later);
+	header_insert(&in, 44, first);
+	lab_run(lab, FROM_A, &in, NULL, &got);
+	assert_int_equal(got.reason, TW_REASON_MALFORMED);
+	/* A header that ends behind the packet, before a protocol that has no ports to miss. */
+	frame_build(&in, family, &P(ESP, A, B));
+	header_insert(&in, 60, endless);
+	lab_run(lab, FROM_A, &in, NULL, &got);
+	assert_int_equal(got.drops, 1);
+	assert_in_range(got.reason, TW_REASON_TRUNCATED, TW_REASON_EXT_HEADERS);
+	frame_build(&in, family, &P(ESP, A, B));
+	header_insert(&in, 51, (const uint8_t[7]){ 60 });
+	lab_run(lab, FROM_A, &in, NULL, &got);
+	assert_int_equal(got.reason, TW_REASON_TRUNCATED);
+	/* An error about a packet that is not IPv6. */
+	LAB_STEPS(lab, family, STEP(FROM_A, sent, REDIRECT, .entries = 1));
+	frame_build(&in, family, &P(UNREACHABLE, B, A, .about = &sent));
+	in.data[14 + 40 + 8] = 0x40;
+	lab_run(lab, FROM_B, &in, NULL, &got);
+	assert_int_equal(got.reason, TW_REASON_ICMP_UNRELATED);
+}
+
 /* A protocol without ports is an entry of its own, under the same policy. */
 static void i12_protocols_without_ports(struct lab *lab, int family)
 {
@@ -362,6 +411,7 @@ int main(void)
 		LAB_TEST(i9_errors_made_by_the_host_pass),
 		LAB_TEST(i12_unparsable_is_a_named_drop),
 		LAB_TEST(i12_extension_headers_have_an_end),
+		LAB_TEST(i12_headers_that_lie),
 		LAB_TEST(i12_protocols_without_ports),
 		LAB_TEST(i12_icmp_error_follows_its_flow),
 		LAB_TEST(i12_icmp_error_is_translated),
