@@ -194,8 +194,9 @@ static void report(uint32_t *ns, size_t n, uint64_t took)
 	if (!n)
 		die("no answer");
 	qsort(ns, n, sizeof(*ns), sample_order);
+	size_t middle = n / 2, last = n - 1 - n / 100;
 	printf("{\"count\": %zu, \"seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f}\n", n,
-	       (double)took / 1e9, ns[n / 2] / 1e3, ns[n - 1 - n / 100] / 1e3);
+	       (double)took / 1e9, ns[middle] / 1e3, ns[last] / 1e3);
 }
 
 static void questions(const struct sockaddr_in *to, double seconds, bool each_connects)
