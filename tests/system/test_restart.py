@@ -225,6 +225,19 @@ def test_second_agent_of_one_node_is_refused(node):
     assert node.api("GET", "/v1/status")["pid"] == node.agent.pid
 
 
+@pytest.mark.parametrize("shared", ("--run-dir", "--state-dir"))
+def test_second_agent_on_the_folders_of_another_node_is_refused(node, shared):
+    """Also from another network namespace, where the socket that keeps it out is not seen."""
+    with Node(start=False) as other:
+        argv, mine = other.argv(), node.argv()
+        argv[argv.index(shared) + 1] = mine[mine.index(shared) + 1]
+        done = other.netns.run(*argv, check=False, timeout=20)
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert node.api("GET", "/v1/status")["pid"] == node.agent.pid
+    assert tcp_works(node.web, node.db, 4)
+
+
 def test_two_nodes_side_by_side(node, family):
     """A node is a network namespace: another one on this machine shares nothing with it."""
     with Node() as other:
