@@ -11,6 +11,7 @@
 #include "api/api.h"
 #include "filters.h"
 #include "log.h"
+#include "remover.h"
 #include "notify.h"
 #include "tick.h"
 #include "uplinks.h"
@@ -308,6 +309,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = watches_open(a, err, err_len);
 	if (!res)
 		res = kernel_switch(a, err, err_len);
+	if (!res)
+		res = remover_new(&a->remover, a);
 	if (res)
 		return res;
 	agent_endpoint_sweep(a);
@@ -319,6 +322,7 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 
 static void agent_close(struct agent *a)
 {
+	remover_free(a->remover);
 	api_free(a->api);
 	tick_free(a->tick);
 	filters_free(a->filters);

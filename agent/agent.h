@@ -2,7 +2,7 @@
 /*
  * The agent's one context and what the API calls on it. agent.c: start and stop; change.c: one
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
- * restart; uplinks.c: the node's own side; filters.c: programs that others may take off;
+ * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: programs that others may take off;
  * tick.c: what happens by the clock; status.c, explain.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
@@ -48,6 +48,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
 struct filters; /* filters.c */
+struct remover;
 struct tick;
 struct uplinks; /* uplinks.c */
 
@@ -65,6 +66,7 @@ struct agent {
 	struct uplinks *uplinks;
 	struct filters *filters; /* NULL: none to watch */
 	struct slots *slots;
+	struct remover *remover;
 	uint32_t flow_cap; /* flows that one endpoint may hold */
 	uint64_t started;  /* uv_hrtime() */
 };
@@ -152,9 +154,11 @@ int agent_apply_dir(struct agent *a, struct agent_error *err);
 
 int agent_endpoint_add(struct agent *a, const json_t *body, json_t **reply,
 		       struct agent_error *err);
-/* 0 also when there is none. */
+/* 0 also when there is none. Waits for the kernel to the end. */
 int agent_endpoint_del(struct agent *a, const char *container_id, const char *ifname,
 		       struct agent_error *err);
+/* The part behind the removal of the interface: record, policy, maps, addresses. */
+int agent_endpoint_forget(struct agent *a, struct endpoint *ep, struct agent_error *err);
 /* check: what the node has of it is verified, too. */
 int agent_endpoint_get(struct agent *a, const char *container_id, const char *ifname, bool check,
 		       json_t **reply, struct agent_error *err);

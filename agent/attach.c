@@ -120,6 +120,11 @@ static int attempt_unique(struct agent *a, const struct endpoint *wanted, struct
 		return res;
 	old = slots_find(a->slots, wanted->container_id, wanted->ifname);
 
+	if (old && old->ending)
+		return agent_refuse(err, AGENT_NOT_READY,
+				    "container %.64s still has an interface %s that is being "
+				    "removed; try again",
+				    old->container_id, old->ifname);
 	if (old && !endpoint_link_exists(old)) {
 		res = agent_endpoint_del(a, old->container_id, old->ifname, err);
 		if (res)
@@ -373,19 +378,13 @@ static void removal_add(struct removal *r, struct endpoint *ep, uint64_t now)
 	}
 }
 
-static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error *err)
+int agent_endpoint_forget(struct agent *a, struct endpoint *ep, struct agent_error *err)
 {
 	const uint64_t now = wall_seconds();
 	struct endpoint *part = NULL;
 	struct removal r = {};
 	struct agent_cost cost;
-	char why[256] = "";
-	/* First the interface: when that fails the endpoint goes on, whole, and DEL is tried
-	 * again; after a crash the start finds a record without interface. */
-	int res = endpoint_link_delete(ep->port, why, sizeof(why));
 
-	if (res)
-		return agent_refuse_errno(err, res, why);
 	removal_add(&r, ep, now);
 	while (r.n < ENDPOINT_PARTS_MAX && (part = slots_part(a->slots, ep, part)))
 		removal_add(&r, part, now);
@@ -397,7 +396,7 @@ static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error
 		.releases = r.releases,
 		.n_releases = r.n_releases,
 	};
-	res = agent_change(a, &change, &cost, err);
+	int res = agent_change(a, &change, &cost, err);
 	if (res)
 		return res;
 	res = datapath_detach(a->dp, ep->port_ifindex);
@@ -414,12 +413,25 @@ static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error
 	return 0;
 }
 
+/*
+ * First the interface: when that fails the endpoint goes on, whole, and DEL is tried again;
+ * after a crash the start finds a record without interface.
+ */
+static int endpoint_del(struct agent *a, struct endpoint *ep, struct agent_error *err)
+{
+	char why[256] = "";
+	int res = endpoint_link_delete(ep->port, why, sizeof(why));
+
+	return res ? agent_refuse_errno(err, res, why) : agent_endpoint_forget(a, ep, err);
+}
+
 int agent_endpoint_del(struct agent *a, const char *container_id, const char *ifname,
 		       struct agent_error *err)
 {
 	struct endpoint *ep = slots_find(a->slots, container_id, ifname);
 
-	return ep ? endpoint_del(a, ep, err) : 0;
+	/* One that is ending already has those who wait for it. */
+	return ep && !ep->ending ? endpoint_del(a, ep, err) : 0;
 }
 
 /* ---- GC ------------------------------------------------------------------------------------- */
@@ -456,7 +468,7 @@ int agent_endpoint_gc(struct agent *a, const json_t *body, json_t **reply, struc
 		struct agent_error e;
 
 		slot = ep->slot;
-		if (ep->part || strcmp(ep->network, network) || gc_keeps(keep, ep))
+		if (ep->part || ep->ending || strcmp(ep->network, network) || gc_keeps(keep, ep))
 			continue;
 		if (endpoint_del(a, ep, &e))
 			json_array_append_new(errors, json_string(e.at.text));
@@ -558,7 +570,8 @@ void agent_endpoint_sweep(struct agent *a)
 		struct agent_error err;
 
 		slot = ep->slot;
-		if (!ep->part && !endpoint_link_exists(ep) && endpoint_del(a, ep, &err))
+		if (!ep->part && !ep->ending && !endpoint_link_exists(ep) &&
+		    endpoint_del(a, ep, &err))
 			log_warn("cannot drop an endpoint whose interface is gone: %s",
 				 err.at.text);
 	}

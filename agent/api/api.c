@@ -113,6 +113,8 @@ static enum MHD_Result reply_plain(struct call *call, unsigned int status, const
 	return result;
 }
 
+static void on_timer(uv_timer_t *timer);
+
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static void call_free(struct call *call)
@@ -196,8 +198,18 @@ static enum MHD_Result call_run(struct call *call)
 	struct agent_error err = { .code = AGENT_INTERNAL };
 	json_t *reply = NULL;
 	enum MHD_Result result;
-	int res = call->route->handle(call, &reply, &err);
+	int res = call->finished ? -EINPROGRESS : call->route->handle(call, &reply, &err);
 
+	if (res == -EINPROGRESS && !call->finished) {
+		call->suspended = true;
+		MHD_suspend_connection(call->connection);
+		return MHD_YES;
+	}
+	if (call->finished) {
+		res = call->res;
+		err = call->err;
+		reply = res ? NULL : json_object();
+	}
 	if (call->queued)
 		result = call->queue_result;
 	else if (res)
@@ -206,6 +218,19 @@ static enum MHD_Result call_run(struct call *call)
 		result = call_reply(call, MHD_HTTP_OK, reply);
 	json_decref(reply);
 	return result;
+}
+
+void call_finish(struct call *call, int res, const struct agent_error *err)
+{
+	call->finished = true;
+	call->res = res;
+	call->err = *err;
+	if (!call->suspended)
+		return; /* still inside the handler */
+	call->suspended = false;
+	MHD_resume_connection(call->connection);
+	/* Not at once: several calls may be finished together. */
+	uv_timer_start(&call->api->timer, on_timer, 0, 0);
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,

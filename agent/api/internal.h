@@ -18,7 +18,10 @@ struct route {
 	const char *method;
 	const char *path; /* a * stands for one part, given to the handler */
 	size_t body_max;  /* 0: takes none */
-	/* Fills *reply, or err and returns -errno; or queues a response itself and says so. */
+	/*
+	 * Fills *reply, or err and returns -errno; or queues a response itself and says so; or
+	 * returns -EINPROGRESS and has call_finish() called later.
+	 */
 	int (*handle)(struct call *call, json_t **reply, struct agent_error *err);
 };
 
@@ -34,6 +37,10 @@ struct call {
 	size_t len, room;
 	size_t reply_len;
 	bool queued; /* the handler has answered */
+	/* What a handler that returned -EINPROGRESS left to be told by call_finish(). */
+	bool suspended, finished;
+	int res;
+	struct agent_error err;
 	enum MHD_Result queue_result;
 	struct stream *stream; /* of a call that goes on */
 };
@@ -69,6 +76,11 @@ void guests_notify(void *arg, struct MHD_Connection *connection, void **context,
 void guests_sweep(struct api *api);
 void guest_streams(struct api *api, struct MHD_Connection *connection);
 void guest_answered(struct api *api, struct MHD_Connection *connection);
+
+/*
+ * The answer of a call whose handler returned -EINPROGRESS: an empty object, or the error.
+ */
+void call_finish(struct call *call, int res, const struct agent_error *err);
 
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/internal.h"
+#include "remover.h"
 #include "status.h"
 
 #define APPLY_MAX (64u << 20)
@@ -268,11 +269,21 @@ static int do_endpoint_gc(struct call *call, json_t **reply, struct agent_error 
 	return with_body(call, agent_endpoint_gc, reply, err);
 }
 
+static void endpoint_gone(void *arg, int res, const struct agent_error *err)
+{
+	call_finish(arg, res, err);
+}
+
 static int do_endpoint_del(struct call *call, json_t **reply, struct agent_error *err)
 {
-	int res = agent_endpoint_del(call->agent, call->parts[0], call->parts[1], err);
+	struct agent *a = call->agent;
+	struct endpoint *ep = slots_find(a->slots, call->parts[0], call->parts[1]);
 
-	return res ? res : answer(json_object(), reply, err);
+	if (!ep)
+		return answer(json_object(), reply, err);
+	if (remover_add(a->remover, ep, endpoint_gone, call))
+		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
+	return -EINPROGRESS;
 }
 
 static int do_endpoint_get(struct call *call, json_t **reply, struct agent_error *err)

@@ -64,6 +64,7 @@ struct endpoint {
 	union tw_addr addr4; /* mapped; all zero: none */
 	union tw_addr addr6;
 	enum endpoint_state state;
+	bool ending; /* its interface is being removed; in no record */
 };
 
 /* Zeroed memory is an empty record. Frees what the record owns and zeroes it. */
@@ -137,6 +138,15 @@ int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len);
  * away). 0 also when there is none.
  */
 int endpoint_link_delete(const char *port, char *err, size_t err_len);
+/*
+ * The same for n of them, in one request of which the kernel does each step for all at once. For a thread of its own: it takes some 20 ms each. -errno: some are left.
+ */
+int endpoint_links_delete(char (*ports)[IFNAMSIZ], size_t n, char *err, size_t err_len);
+/*
+ * Whether the port is there, without waiting for those who change interfaces. One that is being
+ * removed is down and out of reach from the moment on that this says no.
+ */
+bool endpoint_link_listed(const char *port, uint32_t ifindex);
 /* Whether the record's port is there, by index and name. */
 bool endpoint_link_exists(const struct endpoint *ep);
 /*

@@ -6,6 +6,7 @@
 #include <linux/ip.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <towpath/attachment.h>
 
@@ -122,6 +123,76 @@ int endpoint_link_delete(const char *port, char *err, size_t err_len)
 		return 0;
 	return endpoint_fail(rc, err, err_len, "could not delete the port %s: %s", port,
 			     strerror(-rc));
+}
+
+/* A group that nothing else is in; by chance, as nobody hands out such numbers. */
+static int group_random(uint32_t *group)
+{
+	do {
+		if (getrandom(group, sizeof(*group), 0) != sizeof(*group))
+			return -EIO;
+	} while (!*group); /* the group that everything is in */
+	return 0;
+}
+
+/* A port that is gone already is no error here; what is left over, the caller finds. */
+static int links_group(struct nl *nl, char (*ports)[IFNAMSIZ], size_t n, uint32_t group)
+{
+	for (size_t i = 0; i < n;) {
+		struct nl_batch b;
+
+		nl_batch_begin(&b);
+		for (size_t in_batch = 0; i < n && in_batch < NL_BATCH_MAX; i++, in_batch++) {
+			struct nlmsghdr *nlh = nl_put_link(&b, RTM_NEWLINK, 0, 0, 0, 0,
+							   "put the port into a group");
+
+			mnl_attr_put_strz(nlh, IFLA_IFNAME, ports[i]);
+			mnl_attr_put_u32(nlh, IFLA_GROUP, group);
+		}
+		int rc = nl_batch_send(nl, &b, NULL, NULL, NULL, 0);
+
+		if (rc && rc != -ENODEV)
+			return rc;
+	}
+	return 0;
+}
+
+static int group_delete(struct nl *nl, uint32_t group)
+{
+	struct nlmsghdr *nlh;
+	struct nl_batch b;
+
+	nl_batch_begin(&b);
+	nlh = nl_put_link(&b, RTM_DELLINK, 0, 0, 0, 0, "delete the ports");
+	mnl_attr_put_u32(nlh, IFLA_GROUP, group);
+	return nl_batch_send(nl, &b, NULL, NULL, NULL, 0);
+}
+
+int endpoint_links_delete(char (*ports)[IFNAMSIZ], size_t n, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	uint32_t group;
+	int rc;
+
+	if (n == 1)
+		return endpoint_link_delete(ports[0], err, err_len);
+	rc = nl_open(&nl);
+	if (!rc)
+		rc = group_random(&group);
+	if (!rc)
+		rc = links_group(&nl, ports, n, group);
+	if (!rc)
+		rc = group_delete(&nl, group);
+	if (!rc || rc == -ENODEV)
+		return 0;
+	return endpoint_fail(rc, err, err_len, "could not delete %zu ports: %s", n, strerror(-rc));
+}
+
+bool endpoint_link_listed(const char *port, uint32_t ifindex)
+{
+	char name[IFNAMSIZ];
+
+	return if_indextoname(ifindex, name) && !strcmp(name, port);
 }
 
 bool endpoint_link_exists(const struct endpoint *ep)

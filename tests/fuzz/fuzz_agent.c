@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "fuzz.h"
 #include "log.h"
+#include "remover.h"
 #include "tick.h"
 #include "uplinks.h"
 
@@ -103,6 +104,15 @@ int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, 
 
 int endpoint_link_delete(const char *port, char *err, size_t err_len)
 {
+	return 0;
+}
+
+int remover_add(struct remover *r, struct endpoint *ep, remover_fn done, void *arg)
+{
+	struct agent_error err = {};
+	int res = agent_endpoint_forget(fuzz_agent(), ep, &err);
+
+	done(arg, res, &err);
 	return 0;
 }
 
