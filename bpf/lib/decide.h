@@ -291,7 +291,7 @@ static __always_inline void flow_build(struct scratch *s, const struct decision 
 		} else if (tw_settings.outside_stack) {
 			fwd->kind = TW_KIND_STACK;
 			rev->kind = TW_KIND_PASS;
-			rev->in = TW_IN_STACK | d->oif;
+			rev->in = d->reply_in ? d->reply_in : TW_IN_STACK | d->oif;
 		} else {
 			half_out(fwd, d);
 			half_local(rev, &d->from);

@@ -63,14 +63,19 @@ static __always_inline bool uplink_changed(struct scratch *s, __u32 was)
 }
 
 /*
- * What a container sent to the node's address may be answered from behind somebody else's
- * translation: the host's stack forwards the answer instead of making it (I8). Nobody but the
- * stack can send with the node's address: ports and uplinks drop that as spoofed.
+ * What a container sent up the stack may be answered from behind somebody else's translation
+ * (I8): sent to the node's address, the stack forwards the answer instead of making it; sent to
+ * an address outside, the answer is another container's. Ports and uplinks drop what has the
+ * node's address as spoofed, and ports what has one outside: so the stack wrote it.
  */
 static __always_inline bool stack_answers(const struct tw_half *h, const struct packet *p)
 {
-	return h->kind == TW_KIND_PASS && !(h->flags & TW_HALF_OPENER) && h->in == TW_IN_HOST &&
-	       p->in & TW_IN_STACK;
+	__u32 from = p->in & TW_IN_IFINDEX;
+
+	if (h->kind != TW_KIND_PASS || h->flags & TW_HALF_OPENER || !(p->in & TW_IN_STACK))
+		return false;
+	return h->in == TW_IN_HOST ||
+	       (h->in & TW_IN_STACK && !bpf_map_lookup_elem(&tw_uplinks, &from));
 }
 
 /* Sets s->opener from the entry that the packet met. 0 or a drop reason. */
