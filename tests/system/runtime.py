@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Container runtimes of the machine, run in a node: nothing of the machine's own is changed.
 
-A host is a mount namespace: /etc, /opt and /var/lib are copies on write, /run is empty, cgroups
+A host is a mount namespace: /etc, /opt, /var/lib and /usr/lib/cni are copies on write, /run is empty, cgroups
 are of version 2. Network namespaces of containers are mounts in it, so all calls of all runtimes
 of one node go into the same one. The node's agent is at /run/towpath and /var/lib/towpath there,
 and `towpath cni install` installs as on a machine.
@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import textwrap
 
 import pytest
 
@@ -310,17 +311,22 @@ class Containerd:
 
 
 def page_blocks(name):
-    """The code blocks of a page of the guide, in order, without their indentation."""
+    """The code blocks of a page of the guide, in order."""
     text = (REPO / "docs/guide" / name).read_text()
-    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.M)
-    return [re.sub(r"^    ", "", block, flags=re.M).strip("\n") + "\n" for block in found]
+    found = re.findall(r"^ *```\n([\s\S]*?)^ *```\n", text, re.M)
+    return [textwrap.dedent(block) for block in found]
 
 
-def page_run(host, name, cwd):
-    """The commands of a page, the lines that begin with "$ ", one after the other. What the page
+def page_block(name, *words):
+    """The first block that has all of these words."""
+    return next(block for block in page_blocks(name) if all(word in block for word in words))
+
+
+def page_run(host, blocks, cwd=None):
+    """The commands of code blocks, the lines that begin with "$ ", one after the other. What the page
     shows below one is what it prints; numbers may be others, "..." is anything."""
     steps = []
-    for block in page_blocks(name):
+    for block in blocks:
         for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
             steps.append(re.match(r"(.*<<EOF\n[\s\S]*?^EOF|(?:.*\\\n)*.*)\n([\s\S]*)", part, re.M).groups())
     assert steps

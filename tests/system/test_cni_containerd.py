@@ -5,7 +5,7 @@ import pytest
 
 from cni import endpoints, ports
 from node import FAMILIES, Node, pod_object, policy_object
-from runtime import IMAGE, Containerd, Host, needs, page_run
+from runtime import IMAGE, Containerd, Host, needs, page_blocks, page_run
 from traffic import wait_for
 
 pytestmark = needs("containerd", "ctr", "crun")
@@ -152,7 +152,7 @@ def test_page_of_the_guide(tmp_path):
         containerd = Containerd(host)
         containerd.load_image()
         try:
-            steps = page_run(host, "containerd.md", tmp_path)
+            steps = page_run(host, page_blocks("containerd.md"), tmp_path)
             assert sum("ctr run" in command for command, _ in steps) == 3
             assert get(containerd, "10.88.0.1") is False  # the policy of the page
         finally:
