@@ -103,14 +103,15 @@ static void process_become(const struct run *r, char **argv, const sigset_t *mas
 {
 	int err = -netns_enter(r->netns);
 
-	if (!err && r->root)
-		err = -image_enter(r->root, r->name);
 	if (r->detached) {
 		setsid(); /* a group of its own, so that its end is its children's */
+		/* The log is the host's file: before the image's files hide it. */
 		err = err ? err : -run_detach_output(r);
 	} else {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 	}
+	if (!err && r->root)
+		err = -image_enter(r->root, r->name);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	if (!err) {
 		execvp(argv[0], argv);

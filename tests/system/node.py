@@ -105,6 +105,7 @@ class Node(Place):
 
     def __init__(self, prefix="tw", uplinks=1, mtu=1500, options=(), subnets=(), start=True):
         self.processes = []
+        self.guests = []  # what runs on the node and must be closed while it is there
         self.pods = {}
         self.options = list(options)
         self.subnets = list(subnets)
@@ -354,6 +355,8 @@ class Node(Place):
     def close(self):
         """Remove everything. Safe at any moment and more than once."""
         cleanup_pop(self.close)
+        while self.guests:
+            self.guests[-1].close()
         if self.agent is not None and self.agent.poll() is None:
             self.agent.kill()
             self.agent.wait()

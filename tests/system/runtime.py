@@ -20,7 +20,6 @@ import textwrap
 
 import pytest
 
-from netns import cleanup_pop, cleanup_push
 from node import REPO, binary
 from traffic import wait_for
 
@@ -96,6 +95,19 @@ def root_folder(path):
     return path
 
 
+def guest_add(guest):
+    """The node closes what runs on it, the newest first, however a test ends."""
+    guest.node.guests.append(guest)
+
+
+def guest_remove(guest):
+    """False: it is closed already."""
+    known = guest in guest.node.guests
+    if known:
+        guest.node.guests.remove(guest)
+    return known
+
+
 class Host:
     """The node as a runtime sees it. Commands run in the node's network and in its mounts."""
 
@@ -111,7 +123,7 @@ class Host:
             "unshare", "-m", "--propagation", "private", "sh", "-c", *self.mounts_argv(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        cleanup_push(self.close)
+        guest_add(self)
         if self.mounts.stdout.readline() != "ready\n":
             why = self.mounts.stderr.read().strip()
             self.close()
@@ -128,7 +140,7 @@ class Host:
     def env(self):
         """Programs that were built come first; `ctr` is one of ours."""
         folders = (self.dir / "bin", *(pathlib.Path(binary(name)).parent for name in BUILT))
-        path = ":".join([*map(str, folders), os.environ["PATH"]])
+        path = ":".join([*map(str, folders), os.environ["PATH"], "/bin"])  # of root_folder(), too
         return {**os.environ, "PATH": path, "CONTAINERD_SNAPSHOTTER": "native"}
 
     def __call__(self, *argv, check=True, stdin=None, env=None, cwd=None):
@@ -151,7 +163,8 @@ class Host:
         return pathlib.Path(f"/proc/{self.mounts.pid}/root{name}")
 
     def close(self):
-        cleanup_pop(self.close)
+        if not guest_remove(self):
+            return
         self.mounts.kill()
         self.mounts.wait()
         self.mounts.stdout.close()
@@ -166,6 +179,7 @@ class Podman:
     def __init__(self, host):
         self.host, self.node, self.dir = host, host.node, host.dir / "podman"
         self.dir.mkdir()
+        guest_add(self)
         (self.dir / "containers.conf").write_text(self.conf)
         (self.dir / "storage.conf").write_text(
             f'[storage]\ndriver = "vfs"\nrunroot = "{self.dir}/run"\ngraphroot = "{self.dir}/graph"\n'
@@ -188,7 +202,8 @@ class Podman:
         return self("exec", name, "sh", "-c", script, check=False)
 
     def close(self):
-        self("rm", "-fa", "-t", "0", check=False)
+        if guest_remove(self):
+            self("rm", "-fa", "-t", "0", check=False)
 
 
 CONTAINERD_CONF = """
@@ -259,7 +274,7 @@ class Containerd:
         )
         self.namespaces = set()
         self.daemon = None
-        cleanup_push(self.close)
+        guest_add(self)
         self.start_daemon()
         image_archive(host.rootfs, self.dir / "image.tar")
 
@@ -299,7 +314,8 @@ class Containerd:
         self.ctr("container", "rm", name, namespace=namespace, check=False)
 
     def close(self):
-        cleanup_pop(self.close)
+        if not guest_remove(self):
+            return
         for namespace in self.ctr("namespace", "ls", "-q", check=False).stdout.split():
             names = self.ctr("container", "ls", "-q", namespace=namespace, check=False)
             for name in names.stdout.split():
