@@ -6,15 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "config.h"
 #include "flow/flow.h"
 #include "log.h"
 
+#define CONFIG_DEFAULT "/etc/towpath/towpath.conf"
+#define GIVEN_MAX 256 /* words of a command line */
 #define FLOWS_MIN 1024u
 #define FLOWS_MAX (1u << 26)
 
 enum option_id {
-	OPT_STATE_DIR = 256,
+	OPT_CONFIG = 256,
+	OPT_STATE_DIR,
 	OPT_RUN_DIR,
 	OPT_OBJECTS_DIR,
 	OPT_POD_CIDR,
@@ -31,6 +36,7 @@ enum option_id {
 };
 
 static const struct option long_options[] = {
+	{ "config", required_argument, NULL, OPT_CONFIG },
 	{ "state-dir", required_argument, NULL, OPT_STATE_DIR },
 	{ "run-dir", required_argument, NULL, OPT_RUN_DIR },
 	{ "objects-dir", required_argument, NULL, OPT_OBJECTS_DIR },
@@ -55,6 +61,8 @@ static const char help[] =
 	"their network, keeps Kubernetes NetworkPolicy in force, and runs until SIGTERM. What is\n"
 	"in the kernel goes on without it.\n"
 	"\n"
+	"  --config FILE           these options as lines 'option = value'; what is given on the\n"
+	"                          command line counts instead [/etc/towpath/towpath.conf]\n"
 	"  --state-dir DIR         what must survive a restart [/var/lib/towpath]\n"
 	"  --run-dir DIR           socket and bpffs [/run/towpath]\n"
 	"  --objects-dir DIR       objects in YAML or JSON, applied at start "
@@ -78,6 +86,24 @@ static const char help[] =
 	"  towpathd --pod-cidr 10.7.0.0/16 --pod-cidr fd07::/64 --uplink eth1\n"
 	"  towpathd --run-dir /tmp/a/run --state-dir /tmp/a/state     a node for a test\n";
 
+/* Where an option was read, for what is said about it. */
+struct place {
+	const char *file; /* NULL: the command line */
+	unsigned int line, column;
+};
+
+/* Says that an option is wrong; `name` with its dashes, which a file does not have. */
+static int refuse(const struct place *at, const char *name, const char *what, const char *value)
+{
+	if (at->file)
+		fprintf(stderr, "towpathd: %s:%u:%u: %s %s, not '%s'\n", at->file, at->line,
+			at->column, name + 2, what, value);
+	else
+		fprintf(stderr, "towpathd: %s %s, not '%s'; see towpathd --help\n", name, what,
+			value);
+	return 2;
+}
+
 static int usage(const char *format, const char *what, const char *value)
 {
 	fprintf(stderr, "towpathd: ");
@@ -86,7 +112,8 @@ static int usage(const char *format, const char *what, const char *value)
 	return 2;
 }
 
-static int set_number(const char *name, const char *text, uint32_t min, uint32_t max, uint32_t *out)
+static int set_number(const struct place *at, const char *name, const char *text, uint32_t min,
+		      uint32_t max, uint32_t *out)
 {
 	char *end;
 
@@ -95,29 +122,28 @@ static int set_number(const char *name, const char *text, uint32_t min, uint32_t
 	if (errno || end == text || *end || *text == '-' || value < min || value > max) {
 		char range[64];
 
-		snprintf(range, sizeof(range), "a number from %u to %u", min, max);
-		fprintf(stderr, "towpathd: %s must be %s, not '%s'; see towpathd --help\n", name,
-			range, text);
-		return 2;
+		snprintf(range, sizeof(range), "must be a number from %u to %u", min, max);
+		return refuse(at, name, range, text);
 	}
 	*out = (uint32_t)value;
 	return -1;
 }
 
-static int add_prefix(const char *name, const char *text, struct prefix *list, size_t *n)
+static int add_prefix(const struct place *at, const char *name, const char *text,
+		      struct prefix *list, size_t *n)
 {
 	if (*n == OPTIONS_MAX)
-		return usage("too many %s, at '%s'", name, text);
+		return refuse(at, name, "may be given 16 times", text);
 	if (prefix_parse(text, &list[*n]))
-		return usage("%s must be a CIDR like 10.7.0.0/16, not '%s'", name, text);
+		return refuse(at, name, "must be a CIDR like 10.7.0.0/16", text);
 	(*n)++;
 	return -1;
 }
 
-static int set_masquerade(struct agent_options *opts, const char *family)
+static int set_masquerade(struct agent_options *opts, const struct place *at, const char *family)
 {
 	if (family && strcmp(family, "4") && strcmp(family, "6"))
-		return usage("%s takes 4 or 6, not '%s'", "--no-masquerade", family);
+		return refuse(at, "--no-masquerade", "takes 4 or 6", family);
 	if (!family || *family == '4')
 		opts->masquerade4 = false;
 	if (!family || *family == '6')
@@ -126,20 +152,22 @@ static int set_masquerade(struct agent_options *opts, const char *family)
 }
 
 /* One of two words; the second one sets *flag. */
-static int set_choice(const char *name, const char *text, const char *const words[2], bool *flag)
+static int set_choice(const struct place *at, const char *name, const char *text,
+		      const char *const words[2], bool *flag)
 {
+	char choice[64];
+
 	for (int i = 0; i < 2; i++) {
 		if (!strcmp(text, words[i])) {
 			*flag = i;
 			return -1;
 		}
 	}
-	fprintf(stderr, "towpathd: %s must be %s or %s, not '%s'; see towpathd --help\n", name,
-		words[0], words[1], text);
-	return 2;
+	snprintf(choice, sizeof(choice), "must be %s or %s", words[0], words[1]);
+	return refuse(at, name, choice, text);
 }
 
-static int option_set(struct agent_options *opts, int id, const char *arg)
+static int option_set(struct agent_options *opts, const struct place *at, int id, const char *arg)
 {
 	static const char *const outside[2] = { "direct", "stack" };
 	static const char *const attach[2] = { "auto", "clsact" };
@@ -156,28 +184,27 @@ static int option_set(struct agent_options *opts, int id, const char *arg)
 		opts->objects_dir_given = true;
 		return -1;
 	case OPT_POD_CIDR:
-		return add_prefix("--pod-cidr", arg, opts->pod_cidrs, &opts->n_pod_cidrs);
+		return add_prefix(at, "--pod-cidr", arg, opts->pod_cidrs, &opts->n_pod_cidrs);
 	case OPT_UPLINK:
 		if (opts->n_uplinks == OPTIONS_MAX)
-			return usage("too many %s, at '%s'", "--uplink", arg);
+			return refuse(at, "--uplink", "may be given 16 times", arg);
 		opts->uplinks[opts->n_uplinks++] = arg;
 		return -1;
 	case OPT_NO_MASQUERADE:
-		return set_masquerade(opts, arg);
+		return set_masquerade(opts, at, arg);
 	case OPT_NO_MASQUERADE_TO:
-		return add_prefix("--no-masquerade-to", arg, opts->nomasq, &opts->n_nomasq);
+		return add_prefix(at, "--no-masquerade-to", arg, opts->nomasq, &opts->n_nomasq);
 	case OPT_OUTSIDE:
-		return set_choice("--outside", arg, outside, &opts->outside_stack);
+		return set_choice(at, "--outside", arg, outside, &opts->outside_stack);
 	case OPT_ATTACH:
-		return set_choice("--attach", arg, attach, &opts->force_clsact);
+		return set_choice(at, "--attach", arg, attach, &opts->force_clsact);
 	case OPT_MAX_FLOWS:
-		return set_number("--max-flows", arg, FLOWS_MIN, FLOWS_MAX, &opts->max_flows);
+		return set_number(at, "--max-flows", arg, FLOWS_MIN, FLOWS_MAX, &opts->max_flows);
 	case OPT_FLOW_LOG:
-		return set_number("--flow-log", arg, 1, 1u << 24, &opts->flow_log);
+		return set_number(at, "--flow-log", arg, 1, 1u << 24, &opts->flow_log);
 	case OPT_LOG_LEVEL:
 		if (log_level_set(arg))
-			return usage("%s must be error, warn, info or debug, not '%s'",
-				     "--log-level", arg);
+			return refuse(at, "--log-level", "must be error, warn, info or debug", arg);
 		return -1;
 	case OPT_UNINSTALL:
 		opts->uninstall = true;
@@ -193,9 +220,89 @@ static int option_set(struct agent_options *opts, int id, const char *arg)
 	}
 }
 
-int options_parse(struct agent_options *opts, int argc, char **argv)
+/* ---- the file --------------------------------------------------------------------------------- */
+
+/* What the command line gives, in its order. */
+struct given {
+	struct word {
+		int id;
+		const char *arg;
+	} v[GIVEN_MAX];
+	size_t n;
+};
+
+static bool is_given(const struct given *given, int id)
+{
+	for (size_t i = 0; i < given->n; i++)
+		if (given->v[i].id == id)
+			return true;
+	return false;
+}
+
+static int config_option(struct agent_options *opts, const struct given *given, const char *path,
+			 const struct config_line *line)
+{
+	struct place at = { path, line->line, line->key_column };
+	const struct option *o = long_options;
+
+	while (o->name && strcmp(o->name, line->key))
+		o++;
+	if (!o->name || o->val == OPT_CONFIG || o->val == OPT_UNINSTALL || o->val == OPT_VERSION ||
+	    o->val == 'h') {
+		fprintf(stderr, "towpathd: %s:%u:%u: there is no option '%s' in a configuration\n",
+			path, at.line, at.column, line->key);
+		return 2;
+	}
+	if (!line->value && o->has_arg == required_argument) {
+		fprintf(stderr, "towpathd: %s:%u:%u: %s needs a value\n", path, at.line, at.column,
+			line->key);
+		return 2;
+	}
+	at.column = line->value ? line->value_column : line->key_column;
+	return is_given(given, o->val) ? -1 : option_set(opts, &at, o->val, line->value);
+}
+
+/* Options of the file, but for those that the command line gives. */
+static int config_apply(struct agent_options *opts, const struct given *given, const char *path)
+{
+	char why[512];
+	int status = -1;
+
+	if (config_read(path, &opts->config, why, sizeof(why))) {
+		fprintf(stderr, "towpathd: %s\n", why);
+		return 2;
+	}
+	for (size_t i = 0; i < opts->config.n && status < 0; i++)
+		status = config_option(opts, given, path, &opts->config.lines[i]);
+	return status;
+}
+
+/* ---- the command line --------------------------------------------------------------------------- */
+
+static int given_read(struct given *given, int argc, char **argv)
 {
 	int id;
+
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+		if (id == '?')
+			return usage("%s option '%s'", "there is no", argv[optind - 1]);
+		if (id == ':')
+			return usage("%s needs a value%s", argv[optind - 1], "");
+		if (given->n == GIVEN_MAX)
+			return usage("%s options, at '%s'", "too many", argv[optind - 1]);
+		given->v[given->n++] = (struct word){ id, optarg };
+	}
+	if (optind < argc)
+		return usage("%s takes no arguments, but got '%s'", "towpathd", argv[optind]);
+	return -1;
+}
+
+int options_parse(struct agent_options *opts, int argc, char **argv)
+{
+	static struct given given;
+	const char *path = NULL;
+	int status = given_read(&given, argc, argv);
 
 	*opts = (struct agent_options){
 		.state_dir = "/var/lib/towpath",
@@ -205,19 +312,16 @@ int options_parse(struct agent_options *opts, int argc, char **argv)
 		.masquerade6 = true,
 		.flow_log = FLOW_LOG_DEFAULT,
 	};
-	opterr = 0;
-	while ((id = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if (id == '?')
-			return usage("%s option '%s'", "there is no", argv[optind - 1]);
-		if (id == ':')
-			return usage("%s needs a value%s", argv[optind - 1], "");
-		int status = option_set(opts, id, optarg);
-
-		if (status >= 0)
-			return status;
+	for (size_t i = 0; i < given.n && status < 0; i++) {
+		if (given.v[i].id == OPT_CONFIG)
+			path = given.v[i].arg;
+		else
+			status = option_set(opts, &(struct place){}, given.v[i].id, given.v[i].arg);
 	}
-	if (optind < argc)
-		return usage("%s takes no arguments, but got '%s'", "towpathd", argv[optind]);
+	if (status < 0 && (path || !access(CONFIG_DEFAULT, F_OK)))
+		status = config_apply(opts, &given, path ?: CONFIG_DEFAULT);
+	if (status >= 0)
+		return status;
 	if (!opts->n_pod_cidrs) {
 		prefix_parse("10.88.0.0/16", &opts->pod_cidrs[opts->n_pod_cidrs++]);
 		prefix_parse("fd00:10:88::/64", &opts->pod_cidrs[opts->n_pod_cidrs++]);

@@ -3,6 +3,7 @@
 #ifndef AGENT_OPTIONS_H
 #define AGENT_OPTIONS_H
 
+#include "config.h"
 #include "object/object.h"
 
 #define OPTIONS_MAX 16 /* of each option that may be repeated */
@@ -25,10 +26,11 @@ struct agent_options {
 	uint32_t max_flows; /* 0: from memory */
 	uint32_t flow_log;  /* 0: default */
 	bool uninstall;
+	struct config config; /* what strings of the file point into */
 };
 
 /*
- * Fills in the defaults and then argv. Returns -1 to go on, else the exit status: 0 after
+ * Fills in the defaults, then argv, then what only the configuration file says. Returns -1 to go on, else the exit status: 0 after
  * --help and --version, 2 after a sentence on stderr.
  */
 int options_parse(struct agent_options *opts, int argc, char **argv);
