@@ -213,6 +213,7 @@ struct decision {
 	__u32 epoch_to;
 	__u32 in;	/* where the opener entered */
 	__u32 reply_in; /* where the host's stack has its answers from */
+	__u32 moved;	/* the opener's packet came by another uplink than before: that one */
 	/* the way out, when an end is outside */
 	__u32 oif;
 	__u16 mtu;

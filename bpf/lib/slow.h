@@ -96,7 +96,7 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 		 * in by another uplink: judged again, the flow is bound to where its route leads.
 		 */
 		if (h->stamp != stamp && uplink_changed(s, h->in))
-			*mode = FLOW_AGAIN;
+			d->moved = h->in;
 		else if (stack_answers(h, p))
 			d->reply_in = p->in;
 		else if (h->stamp == stamp || !packet_opens(p) || h->flags & TW_HALF_REPLY_ENTRY)
@@ -406,6 +406,18 @@ static __always_inline void decision_begin(struct scratch *s)
 	d->in = s->packet.in;
 }
 
+/*
+ * A flow that came in by one uplink follows its peer to another only where the way back has gone
+ * as well, or when the old one is no uplink any more. Anybody there can forge a packet of it.
+ */
+static __always_inline bool moves_alone(const struct scratch *s)
+{
+	const struct decision *d = &s->decision;
+
+	return d->moved && !d->from.slot && d->oif != s->packet.in &&
+	       bpf_map_lookup_elem(&tw_uplinks, &d->moved);
+}
+
 static __always_inline int slow_new(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_get();
@@ -414,6 +426,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	struct ends *ends;
 	struct tw_flow *f;
 	__u32 dir, charged_before = NO_CHARGE;
+	bool reply_entry = false;
 	int reason;
 
 	if (!s)
@@ -445,6 +458,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 		if (reason)
 			return packet_drop(skb, s, ends, reason);
 		charged_before = flow_charged(f);
+		reply_entry = h->flags & TW_HALF_REPLY_ENTRY;
 	} else if (s->packet.hook == TW_HOOK_FROM_UPLINK) {
 		reason = uplink_sort(skb, s);
 		if (reason < 0)
@@ -457,6 +471,8 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
 	if (reason == TW_REASON_MULTICAST && d->in == TW_IN_HOST)
 		return TC_NEXT;
+	if (!reason && mode == FLOW_AGAIN && moves_alone(s))
+		return packet_drop(skb, s, ends, TW_REASON_WRONG_INGRESS);
 	if (!reason)
 		reason = flow_open(skb, s, d, mode, charged_before);
 	if (reason == TW_REASON_MAP_FULL)
@@ -479,8 +495,11 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 		counter_add(TW_COUNTER_REDECISIONS, 1);
 	else if (!reason)
 		event_packet(s, ends, TW_EVENT_NEW, TW_REASON_OK, skb->ifindex);
-	/* A flow just made is carried by the copy at hand: one look-up less. */
-	if ((mode == FLOW_FRESH && !reason) || reason == NOT_WRITTEN)
+	/*
+	 * A flow just made is carried by the copy at hand: one look-up less. Not an answer that met
+	 * its own entry of a translated flow: the copy is of the other.
+	 */
+	if ((mode == FLOW_FRESH && !reason) || (reason == NOT_WRITTEN && !reply_entry))
 		return flow_finish(skb, s, &s->flow, flow_key(s, &s->packet.tuple), ends);
 	f = flow_find(s, &s->packet.tuple, &dir);
 	if (!f)

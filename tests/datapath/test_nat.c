@@ -99,6 +99,25 @@ static void i6_failed_second_insert_undoes_the_first(struct lab *lab, int family
 		  STEP(FROM_A, P(UDP, A, B, 1000, 9), REDIRECT));
 }
 
+/* Another CPU is at the forward entry just now: the answer goes by its own entry all the same. */
+static void i4_reply_while_the_forward_entry_is_written(struct lab *lab, int family)
+{
+	const struct spec up = P(UDP, A, OUTSIDE, 4000, 53);
+	struct tw_flow flow;
+	struct tw_tuple t;
+
+	LAB_STEPS(lab, family,
+		  STEP(FROM_A, up, OUT(UDP, NODE, OUTSIDE, 0, 53, .ttl = 63), .entries = 2));
+	spec_tuple(&up, family, &t);
+	assert_int_equal(lab_flow_get(lab, &t, &flow, NULL), 0);
+	flow.half[0].idle = TW_IDLE_WRITING;
+	lab_flow_set(lab, &t, &flow);
+	datapath_epoch_bump(lab->dp, 0);
+	LAB_STEPS(lab, family,
+		  STEP(UP, P(UDP, OUTSIDE, NODE, 53, SNAT_PORT),
+		       OUT(UDP, OUTSIDE, A, 53, 4000, .ttl = 63)));
+}
+
 static void i6_lost_forward_entry_is_rebuilt(struct lab *lab, int family)
 {
 	const struct spec up = P(UDP, A, OUTSIDE, 4000, 53);
@@ -333,6 +352,7 @@ int main(void)
 		LAB_TEST(i6_port_is_claimed_by_the_reply_entry),
 		LAB_TEST(i6_reply_key_of_another_connection),
 		LAB_TEST(i6_failed_second_insert_undoes_the_first),
+		LAB_TEST(i4_reply_while_the_forward_entry_is_written),
 		LAB_TEST(i6_lost_forward_entry_is_rebuilt),
 		LAB_TEST(i6_lost_reply_entry_is_rebuilt),
 		LAB_TEST(i11_translated_tuple_is_used_again),

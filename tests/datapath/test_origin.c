@@ -113,6 +113,20 @@ static void i2_reply_only_by_its_uplink(struct lab *lab, int family)
 		  STEP(UP, P(UDP, OUTSIDE, NODE, 53, SNAT_PORT), REDIRECT));
 }
 
+/*
+ * Decisions lapse, routes do not change: the next packet of somebody's tuple comes in by the other
+ * uplink. It moves nothing, and the flow goes on where it was.
+ */
+static void i2_forged_packet_does_not_move_a_flow(struct lab *lab, int family)
+{
+	LAB_STEPS(lab, family, STEP(UP, P(TCP, OUTSIDE, A, 4000, 80, SYN), REDIRECT, .entries = 1));
+	datapath_epoch_bump(lab->dp, 0);
+	LAB_STEPS(lab, family, STEP(UP2, P(TCP, OUTSIDE, A, 4000, 80, ACK), DROPPED(WRONG_INGRESS)),
+		  STEP(UP, P(TCP, OUTSIDE, A, 4000, 80, ACK), REDIRECT),
+		  STEP(FROM_A, P(TCP, A, OUTSIDE, 80, 4000, ACK), REDIRECT),
+		  STEP(UP2, P(TCP, OUTSIDE, A, 4000, 80, ACK), DROPPED(WRONG_INGRESS)));
+}
+
 static void i2_container_has_only_its_own_source(struct lab *lab, int family)
 {
 	LAB_STEPS(lab, family, STEP(FROM_A, P(TCP, C, B, 4000, 80, SYN), DROPPED(SPOOFED)),
@@ -306,6 +320,7 @@ int main(void)
 		LAB_TEST(i1_echo_request_is_no_reply),
 		LAB_TEST(i2_entry_answers_only_its_ingress),
 		LAB_TEST(i2_reply_only_by_its_uplink),
+		LAB_TEST(i2_forged_packet_does_not_move_a_flow),
 		LAB_TEST(i2_container_has_only_its_own_source),
 		LAB_TEST(i2_uplink_brings_no_local_source),
 		LAB_TEST(i2_martians_are_not_forwarded),
