@@ -7,9 +7,9 @@ namespace of its own, for the same containers' namespaces, which were made befor
 from the exec to the plugin's end. The two take turns, many times, and neither works while the
 other is measured.
 
-Both give one IPv4 address: with IPv6 the bridge plugin would wait a second or more for
-duplicate address detection, which Towpath switches off. `--dual` gives both IPv6 as well.
-The bridge is a gateway without ipMasq, its cheapest useful form: no iptables.
+Both give one IPv4 address, which is what the bridge plugin does most quickly; `--dual` gives
+both an IPv6 address as well. The bridge is a gateway without ipMasq, its cheapest useful form: no
+iptables.
 """
 
 import argparse
