@@ -530,6 +530,10 @@ const char *frame_model_check(struct frame_model *m, enum via via, const struct 
 			learn(m, via, &f, &f.tuple);
 		return NULL;
 	}
+	/* For another's MAC: the stack drops it. */
+	if (verdict == PASS && (via == UP || via == UP2) && !(in->data[0] & 1) &&
+	    memcmp(in->data, (const uint8_t[6]){ 2, 0x54, 0x57, 0, 0, 1 }, 6))
+		return NULL;
 	if (verdict == PASS && (via == UP || via == UP2))
 		/* The host's; what it forwards meets a port's hook. */
 		return f.level == FACTS_WHOLE && !f.error && check_source(m, via, &f)

@@ -20,15 +20,15 @@
 
 /*
  * The containers' ends stay in this namespace: BPF_PROG_TEST_RUN returns a redirect and does
- * not perform it. Routers are permanent neighbours, because nobody answers.
+ * not perform it. Every frame is built for the ports' MAC, so the uplinks have it too. Routers are permanent neighbours, because nobody answers.
  */
 static const char topology[] =
 	"link set lo up\n"
 	"link add twa address 02:54:57:00:00:01 type veth peer name ca address 02:00:00:00:00:02\n"
 	"link add twb address 02:54:57:00:00:01 type veth peer name cb address 02:00:00:00:00:03\n"
 	"link add twc address 02:54:57:00:00:01 type veth peer name cc address 02:00:00:00:00:04\n"
-	"link add up0 address 02:00:00:00:01:01 type veth peer name net0\n"
-	"link add up1 address 02:00:00:00:02:01 type veth peer name net1\n"
+	"link add up0 address 02:54:57:00:00:01 type veth peer name net0\n"
+	"link add up1 address 02:54:57:00:00:01 type veth peer name net1\n"
 	"link set twa up\nlink set twb up\nlink set twc up\n"
 	"link set ca up\nlink set cb up\nlink set cc up\n"
 	"link set up0 up\nlink set up1 up\nlink set net0 up\nlink set net1 up\n"

@@ -8,7 +8,7 @@ def cut(rule, program, test, what, *edits):
 
 SLOW, DECIDE, FAST, NAT = "bpf/lib/slow.h", "bpf/lib/decide.h", "bpf/lib/fast.h", "bpf/lib/nat.h"
 FLOW, FORWARD, COLLECT = "bpf/lib/flow.h", "bpf/lib/forward.h", "bpf/lib/collect.h"
-PACKET = "bpf/lib/packet.h"
+PACKET, UPLINK = "bpf/lib/packet.h", "bpf/uplink.bpf.c"
 EVENT, ICMP, ODD, MAPS = "bpf/lib/event.h", "bpf/lib/icmp.h", "bpf/lib/odd.h", "bpf/lib/maps.h"
 
 DELETE_FLOW = """	if (s->opener.family == 4)
@@ -67,6 +67,9 @@ MUTATIONS = [
         "sources that no router forwards are taken",
         (DECIDE, "	if (addr_is_martian(&s->opener.saddr, s->opener.family) ||\n"
                  "	    addr_is_multicast(&s->opener.saddr, s->opener.family))", "	if (0)")),
+    cut("I2", "origin", "i2_frames_for_another_mac",
+        "frames for another's MAC are taken",
+        (UPLINK, "if (unlikely(skb->pkt_type == PACKET_OTHERHOST))", "if (0)")),
     cut("I2", "origin", "i2_icmp_error_with_a_local_source",
         "an error from an uplink may have any source",
         (ICMP, "if (p->hook == TW_HOOK_FROM_UPLINK && source_is_ours(s))", "if (0)")),

@@ -172,6 +172,23 @@ static void i2_martians_are_not_forwarded(struct lab *lab, int family)
 		  STEP(FROM_A, P(UDP, A, LOOPBACK, 4000, 80), DROPPED(NO_ROUTE)));
 }
 
+/* On the uplink's wire there is also what is for others. */
+static void i2_frames_for_another_mac(struct lab *lab, int family)
+{
+	const struct spec spec = P(UDP, OUTSIDE, A, 4000, 80);
+	const uint8_t first[] = { 0x02, 0x06, 0x00 };
+
+	for (size_t i = 0; i < sizeof(first); i++) {
+		struct outcome got;
+		struct frame in;
+
+		frame_build(&in, family, &spec);
+		in.data[0] = first[i];
+		lab_run(lab, UP, &in, NULL, &got);
+		assert_int_equal(got.verdict, i ? PASS : REDIRECTED);
+	}
+}
+
 /* Nobody out there complains with one of our addresses, about whatever. */
 static void i2_icmp_error_with_a_local_source(struct lab *lab, int family)
 {
@@ -324,6 +341,7 @@ int main(void)
 		LAB_TEST(i2_container_has_only_its_own_source),
 		LAB_TEST(i2_uplink_brings_no_local_source),
 		LAB_TEST(i2_martians_are_not_forwarded),
+		LAB_TEST(i2_frames_for_another_mac),
 		LAB_TEST(i2_icmp_error_with_a_local_source),
 		LAB_TEST(i2_host_is_where_it_comes_from),
 		LAB_TEST(i2_vlan_tagged_frames),
