@@ -185,12 +185,7 @@ static int script_write(FILE *script, const char *port, const json_t *mappings,
 	if (*ends->ip6)
 		fprintf(script, "\t\tct status dnat ip6 daddr %s ip6 saddr %s masquerade\n",
 			ends->ip6, ends->ip6);
-	/* What route_localnet would let the container reach: services on the host's 127.0.0.1. */
-	fprintf(script,
-		"\t}\n\tchain guard {\n\t\ttype filter hook prerouting priority -300;\n"
-		"\t\tiifname %s ip daddr 127.0.0.0/8 drop\n"
-		"\t\tiifname %s ip saddr 127.0.0.0/8 drop\n\t}\n}\n",
-		port, port);
+	fputs("\t}\n}\n", script);
 	return 0;
 }
 
@@ -285,7 +280,11 @@ static int stack_prepare(const char *port, const struct ends *ends, char *err, s
 	int rc = 0;
 
 	if (*ends->ip4) {
-		/* Lets the host's 127.0.0.1 be a client: answers to it arrive on the port. */
+		/*
+		 * Lets the host's 127.0.0.1 be a client: answers to it arrive on the port. What
+		 * the container itself sends to 127.0.0.0/8 never comes here: the data path has
+		 * no route for it.
+		 */
 		snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/route_localnet", port);
 		rc = sysctl_set(path, err, err_len);
 	}

@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
+from netns import run
 from node import AF, FAMILIES, pod_object, policy_object
+from packet import UDP, ether, ip, udp
 from traffic import wait_for
 
 LOCALHOST = "127.0.0.1"
+GATEWAY = "02:54:57:00:00:01"
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,11 @@ def web(podman):
     podman.serve("web", options=("-p", "8081:8080"))
     podman.run("client")
     return podman.address("web")
+
+
+def container_net(podman, name):
+    """For nsenter: what busybox has no program for is run in the container's network."""
+    return f"--net=/proc/{podman.inspect(name)['State']['Pid']}/ns/net"
 
 
 def answers(place, address, port, kind=socket.SOCK_STREAM, seconds=2):
@@ -70,6 +78,25 @@ def test_from_the_host(podman, web, family):
 
 def test_from_the_hosts_localhost(podman, web):
     assert serves(podman.node, LOCALHOST, 8081)
+
+
+def test_the_hosts_localhost_stays_its_own(podman, web):
+    """route_localnet, which the test above needs, lets no container reach 127.0.0.1."""
+    node, record = podman.node, podman.endpoint("web")
+    pair = (podman.address("web")[4], LOCALHOST)
+    packet = ip(*pair, UDP, udp(*pair, 1234, 7777, b"hello"))
+    send = (
+        "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
+        f"s.bind(('eth0', 0)); s.send({ether(GATEWAY, record['mac'], packet)!r})"
+    )
+    before = node.drops("no_route")
+    with node.netns.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, node.netns:
+        sock.bind((LOCALHOST, 7777))
+        sock.setblocking(False)
+        run("nsenter", container_net(podman, "web"), sys.executable, "-c", send)
+        assert wait_for(lambda: node.drops("no_route") == before + 1)
+        with pytest.raises(BlockingIOError):
+            sock.recv(100)
 
 
 def test_from_another_container(podman, web, family):
@@ -130,12 +157,11 @@ while True:
 
 @contextlib.contextmanager
 def udp_echo(podman, name):
-    """A server in the container's network; busybox has none for UDP."""
     podman.run(name, options=("-p", "8085:9000/udp"))
-    where = f"--net=/proc/{podman.inspect(name)['State']['Pid']}/ns/net"
     server = subprocess.Popen(
-        ["nsenter", where, sys.executable, "-c", UDP_ECHO], stdout=subprocess.PIPE, text=True
-    )
+        ["nsenter", container_net(podman, name), sys.executable, "-c", UDP_ECHO],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert server.stdout.readline() == "ready\n"
         yield
@@ -179,3 +205,20 @@ def test_restart_and_rm(podman, web, family):
     assert address not in rules
     assert answers(node.outside, node.ip(family), 8086) is None
     assert serves(node.outside, node.ip(family), 8081)
+
+
+def test_flushed_rules_come_back(podman, web):
+    """`nft flush ruleset`, as firewalls do when they start; podman puts the ports back."""
+    node = podman.node
+    podman.serve("box", options=("-p", "8087:8080"))
+    try:
+        before = podman.address("box")
+        node.netns.run("nft", "flush", "ruleset")
+        assert not serves(node.outside, node.ip(4), 8087)
+        podman("network", "reload", "--all")
+        assert podman.address("box") == before
+        for family in FAMILIES:
+            assert serves(node.outside, node.ip(family), 8087)
+            assert serves(node.outside, node.ip(family), 8081)
+    finally:
+        podman.rm("box")
