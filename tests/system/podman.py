@@ -8,12 +8,14 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 
 import pytest
 
 import runtime
-from node import BUILD, REPO
+from node import AF, BUILD, REPO
+from traffic import wait_for
 
 GUIDE = REPO / "docs/guide/podman.md"
 DEBIAN13 = pathlib.Path(os.environ.get("TOWPATH_DEBIAN13", BUILD / "debian13"))
@@ -87,8 +89,15 @@ class Podman(runtime.Podman):
         )  # fmt: skip
 
     def serve(self, name, port=8080, **kw):
-        """A container with a web server that says its page."""
+        """A container with a web server that says its page, once it listens."""
         self.run(name, "httpd", "-f", "-p", str(port), "-h", "/", **kw)
+        assert wait_for(lambda: self.listens(name, port), 20)
+
+    def listens(self, name, port):
+        """Asked by the node, which every policy lets through."""
+        family, address = next(iter(self.address(name).items()))
+        with self.node.netns.socket(AF[family], socket.SOCK_STREAM) as sock:
+            return sock.connect_ex((address, port)) == 0
 
     def rm(self, *names):
         return self("rm", "-f", "-t", "0", *names)

@@ -125,7 +125,8 @@ def test_host_ip(podman, web):
     node.netns.ip("addr add 198.51.100.77/32 dev up0")
     podman.serve("box", options=("-p", "198.51.100.77:8082:8080"))
     try:
-        assert serves(node.outside, "198.51.100.77", 8082)
+        # The agent sees a new address of the node a moment later.
+        assert wait_for(lambda: serves(node.outside, "198.51.100.77", 8082), 10)
         assert not serves(node.outside, node.ip(4), 8082)
     finally:
         podman.rm("box")
