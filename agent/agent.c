@@ -299,6 +299,9 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = uplinks_new(&a->uplinks, a, err, err_len);
 	if (!res)
 		res = state_compile(a, err, err_len);
+	/* As best known: the watch that begins later looks again. */
+	if (!res)
+		filters_read_queues(a);
 	if (!res)
 		res = state_number(a, err, err_len);
 	if (!res)

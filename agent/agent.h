@@ -2,7 +2,8 @@
 /*
  * The agent's one context and what the API calls on it. agent.c: start and stop; change.c: one
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
- * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: programs that others may take off;
+ * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
+ * control by others;
  * tick.c: what happens by the clock; status.c, explain.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
@@ -64,7 +65,7 @@ struct agent {
 	struct api *api;
 	struct tick *tick;
 	struct uplinks *uplinks;
-	struct filters *filters; /* NULL: none to watch */
+	struct filters *filters;
 	struct slots *slots;
 	struct remover *remover;
 	uint32_t flow_cap; /* flows that one endpoint may hold */

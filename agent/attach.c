@@ -35,7 +35,7 @@ void agent_endpoint_value(const struct agent *a, const struct endpoint *ep, stru
 {
 	*out = (struct tw_endpoint){
 		.ifindex = ep->port_ifindex,
-		.flags = TW_EP_LIVE,
+		.flags = TW_EP_LIVE | ep->queues,
 		.addr4 = ep->addr4.word[3], /* mapped, or all zero */
 		.mtu = (__u16)ep->mtu,
 		.rate = ENDPOINT_RATE,
@@ -228,6 +228,7 @@ static int attempt_link(struct attempt *t, struct agent_error *err)
 		struct endpoint *part = t->part[i];
 
 		part->port_ifindex = ep->port_ifindex;
+		part->queues = ep->queues;
 		part->table = ep->table;
 		memcpy(part->mac, ep->mac, sizeof(part->mac));
 		res = endpoint_link_up_part(part, t->netns_fd, why, sizeof(why));

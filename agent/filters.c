@@ -17,6 +17,11 @@ struct filters {
 	uv_poll_t poll;
 };
 
+static bool clsact_mode(const struct agent *a)
+{
+	return !strcmp(datapath_attach_mode(a->dp), "clsact");
+}
+
 static void put_back(struct agent *a)
 {
 	const struct endpoint *ep;
@@ -32,29 +37,122 @@ static void put_back(struct agent *a)
 	uplinks_put_back(a->uplinks);
 }
 
-/* 1: a filter or a qdisc was deleted, or messages were lost; 0: nothing of the kind. */
-static int deletion_seen(struct filters *f)
+/* ---- queues ----------------------------------------------------------------------------------- */
+
+/* What a scan found, by slot. */
+struct scan {
+	const struct agent *a;
+	uint8_t queues[TW_MAX_ENDPOINTS];
+};
+
+static void scan_found(void *arg, uint32_t ifindex, uint32_t queue)
+{
+	struct scan *scan = arg;
+	const struct endpoint *ep;
+
+	for (uint32_t slot = 1; (ep = slots_next(scan->a->slots, slot)); slot = ep->slot + 1) {
+		if (ep->port_ifindex == ifindex)
+			scan->queues[ep->slot] |= (uint8_t)queue;
+	}
+}
+
+static int queues_scan(struct agent *a, void (*changed)(struct agent *a, struct endpoint *ep))
+{
+	struct scan *scan = calloc(1, sizeof(*scan));
+	struct endpoint *ep;
+	int res = scan ? 0 : -ENOMEM;
+
+	if (!res) {
+		scan->a = a;
+		res = endpoint_link_queues(scan_found, scan);
+	}
+	for (uint32_t slot = 1; !res && (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
+		uint32_t queues = scan->queues[ep->slot];
+
+		/* Attached as filters, our own qdisc is an ingress one. */
+		if (clsact_mode(a))
+			queues &= ~(uint32_t)TW_EP_QUEUE_FROM;
+		if (queues == ep->queues)
+			continue;
+		ep->queues = queues;
+		if (changed)
+			changed(a, ep);
+	}
+	free(scan);
+	return res;
+}
+
+/* What the container sends to the outside passes the stack under the node's address then. */
+static void queues_changed(struct agent *a, struct endpoint *ep)
+{
+	struct tw_endpoint value;
+	int res = ep->part ? 0 : endpoint_link_use_stack(ep, ep->queues & TW_EP_QUEUE_FROM);
+
+	if (res == -EOPNOTSUPP)
+		log_warn("port %s has an ingress qdisc: its IPv6 packets to others need "
+			 "net.ipv6.conf.all.forwarding = 1 on this kernel",
+			 ep->port);
+	else if (res && endpoint_link_exists(ep))
+		log_warn("cannot have the stack forward for %s: %s", ep->port, strerror(-res));
+	agent_endpoint_value(a, ep, &value);
+	if (!datapath_endpoint_flags(a->dp, ep->slot, value.flags))
+		datapath_epoch_bump(a->dp, ep->slot);
+	log_info("port %s: packets to the container %s, packets from it %s", ep->port,
+		 ep->queues & TW_EP_QUEUE_TO ? "take its queue" : "go straight",
+		 ep->queues & TW_EP_QUEUE_FROM ? "take its ingress qdisc" : "go straight");
+}
+
+int filters_read_queues(struct agent *a)
+{
+	return queues_scan(a, NULL);
+}
+
+/* ---- the watch -------------------------------------------------------------------------------- */
+
+/* What happened; messages that were lost may have been anything. */
+enum seen { SEEN_DELETED = 1, SEEN_QDISC = 2 };
+
+static unsigned int event_kind(uint16_t type)
+{
+	switch (type) {
+	case RTM_DELTFILTER:
+		return SEEN_DELETED;
+	case RTM_NEWQDISC:
+		return SEEN_QDISC;
+	case RTM_DELQDISC:
+		return SEEN_DELETED | SEEN_QDISC;
+	default:
+		return 0;
+	}
+}
+
+static unsigned int events_read(struct filters *f)
 {
 	char buf[16384] __attribute__((aligned(8)));
-	int fd = mnl_socket_get_fd(f->nl.sock), seen = 0;
+	int fd = mnl_socket_get_fd(f->nl.sock);
+	unsigned int seen = 0;
 	ssize_t n;
 
 	while ((n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
 		const struct nlmsghdr *nlh = (const struct nlmsghdr *)buf;
 
 		for (int left = (int)n; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
-			seen |= nlh->nlmsg_type == RTM_DELTFILTER ||
-				nlh->nlmsg_type == RTM_DELQDISC;
+			seen |= event_kind(nlh->nlmsg_type);
 	}
-	return seen || (n < 0 && errno == ENOBUFS);
+	return n < 0 && errno == ENOBUFS ? SEEN_DELETED | SEEN_QDISC : seen;
 }
 
 static void watch_ready(uv_poll_t *poll, int status, int events)
 {
 	struct filters *f = poll->data;
 
-	if (deletion_seen(f))
+	unsigned int seen = events_read(f);
+
+	if (seen & SEEN_DELETED && clsact_mode(f->a))
 		put_back(f->a);
+	int res = seen & SEEN_QDISC ? queues_scan(f->a, queues_changed) : 0;
+	if (res)
+		log_warn("cannot see which ports have queues: %s", strerror(-res));
 }
 
 int filters_new(struct filters **out, struct agent *a)
@@ -62,8 +160,6 @@ int filters_new(struct filters **out, struct agent *a)
 	const int group = RTNLGRP_TC;
 
 	*out = NULL;
-	if (strcmp(datapath_attach_mode(a->dp), "clsact"))
-		return 0;
 	struct filters *f = calloc(1, sizeof(*f));
 	if (!f)
 		return -ENOMEM;
@@ -80,10 +176,11 @@ int filters_new(struct filters **out, struct agent *a)
 	uv_poll_init(&a->loop, &f->poll, mnl_socket_get_fd(f->nl.sock));
 	f->poll.data = f;
 	uv_poll_start(&f->poll, UV_READABLE, watch_ready);
-	/* What was deleted before the watch began. */
-	put_back(a);
+	/* What happened before the watch began. */
+	if (clsact_mode(a))
+		put_back(a);
 	*out = f;
-	return 0;
+	return queues_scan(a, queues_changed);
 }
 
 static void handle_closed(uv_handle_t *handle)

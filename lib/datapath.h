@@ -70,6 +70,8 @@ int datapath_endpoint_policy(struct datapath *dp, uint32_t slot, uint32_t identi
 			     uint32_t version);
 /* The identity of the IPv6 address, where it differs; 0: the same as of the IPv4 address. */
 int datapath_endpoint_identity6(struct datapath *dp, uint32_t slot, uint32_t identity);
+/* enum tw_endpoint_flags of a live endpoint. The caller raises its epoch. */
+int datapath_endpoint_flags(struct datapath *dp, uint32_t slot, uint32_t flags);
 int datapath_endpoint_clear(struct datapath *dp, uint32_t slot);
 void datapath_epoch_bump(struct datapath *dp, uint32_t slot); /* slot 0: the node */
 

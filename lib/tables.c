@@ -244,6 +244,16 @@ int datapath_endpoint_identity6(struct datapath *dp, uint32_t slot, uint32_t ide
 	return 0;
 }
 
+int datapath_endpoint_flags(struct datapath *dp, uint32_t slot, uint32_t flags)
+{
+	struct tw_endpoint *at = window_at(&dp->endpoints, slot);
+
+	if (!at || !slot)
+		return -ERANGE;
+	__atomic_store_n(&at->flags, flags, __ATOMIC_RELEASE);
+	return 0;
+}
+
 int datapath_endpoint_clear(struct datapath *dp, uint32_t slot)
 {
 	struct tw_endpoint *at = window_at(&dp->endpoints, slot);

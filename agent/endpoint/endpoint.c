@@ -425,6 +425,18 @@ const char *endpoint_key(const struct endpoint *ep, char buf[ENDPOINT_KEY_LEN])
 	return buf;
 }
 
+/* What of it takes queues on its port; for people. */
+static json_t *queues_to_json(const struct endpoint *ep)
+{
+	json_t *list = json_array();
+
+	if (list && ep->queues & TW_EP_QUEUE_TO)
+		json_array_append_new(list, json_string("to"));
+	if (list && ep->queues & TW_EP_QUEUE_FROM)
+		json_array_append_new(list, json_string("from"));
+	return list;
+}
+
 json_t *endpoint_to_json(const struct endpoint *ep)
 {
 	json_t *ips = json_array(), *gateways = json_array();
@@ -436,7 +448,7 @@ json_t *endpoint_to_json(const struct endpoint *ep)
 	}
 	/* Takes over what it is given with "o", also when it fails. */
 	json = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:s,s:I,s:o,s:I,s:I,"
-			 "s:o,s:o,s:s}",
+			 "s:o,s:o,s:o,s:s}",
 			 "container_id", ep->container_id, "ifname", ep->ifname, "sandbox",
 			 ep->sandbox, "network", ep->network, "namespace", ep->ns, "pod", ep->pod,
 			 "labels", labels_to_json(&ep->labels), "subnets",
@@ -448,7 +460,7 @@ json_t *endpoint_to_json(const struct endpoint *ep)
 			 json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", ep->mac[0], ep->mac[1],
 				      ep->mac[2], ep->mac[3], ep->mac[4], ep->mac[5]),
 			 "mtu", (json_int_t)ep->mtu, "table", (json_int_t)ep->table, "ips", ips,
-			 "gateways", gateways, "state",
+			 "gateways", gateways, "queues", queues_to_json(ep), "state",
 			 ep->state == ENDPOINT_READY ? "ready" : "creating");
 	return json;
 }

@@ -65,6 +65,8 @@ struct endpoint {
 	union tw_addr addr6;
 	enum endpoint_state state;
 	bool ending; /* its interface is being removed; in no record */
+	/* TW_EP_QUEUE_*: what the port has now; not in the record. */
+	uint32_t queues;
 };
 
 /* Zeroed memory is an empty record. Frees what the record owns and zeroes it. */
@@ -147,6 +149,13 @@ int endpoint_links_delete(char (*ports)[IFNAMSIZ], size_t n, char *err, size_t e
  * removed is down and out of reach from the moment on that this says no.
  */
 bool endpoint_link_listed(const char *port, uint32_t ifindex);
+/*
+ * Whether the host's stack forwards what comes from the port, also under the node's own address.
+ * -EOPNOTSUPP: IPv6 only when net.ipv6.conf.all.forwarding is 1 (before Linux 6.17).
+ */
+int endpoint_link_use_stack(const struct endpoint *ep, bool on);
+/* Calls fn for each interface with qdiscs of somebody's own: TW_EP_QUEUE_* of each one. */
+int endpoint_link_queues(void (*fn)(void *arg, uint32_t ifindex, uint32_t queue), void *arg);
 /* Whether the record's port is there, by index and name. */
 bool endpoint_link_exists(const struct endpoint *ep);
 /*

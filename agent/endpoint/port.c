@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -203,6 +205,63 @@ bool endpoint_link_exists(const struct endpoint *ep)
 	if (!ep->port_ifindex || nl_open(&nl) || nl_link_get(&nl, ep->port_ifindex, NULL, &link))
 		return false;
 	return !strcmp(link.name, ep->port);
+}
+
+/* ---- queues --------------------------------------------------------------------------------- */
+
+struct queues {
+	void (*fn)(void *arg, uint32_t ifindex, uint32_t queue);
+	void *arg;
+};
+
+static int queue_cb(const struct nlmsghdr *nlh, void *arg)
+{
+	const struct tcmsg *tcm = mnl_nlmsg_get_payload(nlh);
+	const struct queues *q = arg;
+
+	/* The kernel's own qdiscs, like the noqueue of a veth, have no handle. */
+	if (nlh->nlmsg_type != RTM_NEWQDISC || !tcm->tcm_handle)
+		return MNL_CB_OK;
+	if (tcm->tcm_parent == TC_H_ROOT)
+		q->fn(q->arg, (uint32_t)tcm->tcm_ifindex, TW_EP_QUEUE_TO);
+	if (tcm->tcm_parent == TC_H_INGRESS)
+		q->fn(q->arg, (uint32_t)tcm->tcm_ifindex, TW_EP_QUEUE_FROM);
+	return MNL_CB_OK;
+}
+
+int endpoint_link_queues(void (*fn)(void *arg, uint32_t ifindex, uint32_t queue), void *arg)
+{
+	struct queues q = { fn, arg };
+	_cleanup_nl_ struct nl nl = { 0 };
+	struct nl_batch b;
+	int rc = nl_open(&nl);
+
+	if (rc)
+		return rc;
+	nl_batch_begin(&b);
+	mnl_nlmsg_put_extra_header(nl_batch_put(&b, RTM_GETQDISC, NLM_F_DUMP, "list the qdiscs"),
+				   sizeof(struct tcmsg));
+	return nl_dump(&nl, &b, queue_cb, &q);
+}
+
+int endpoint_link_use_stack(const struct endpoint *ep, bool on)
+{
+	const char *value = on ? "1" : "0";
+	char path[100], all[16];
+	int rc;
+
+	snprintf(path, sizeof(path), "net/ipv4/conf/%s/accept_local", ep->port);
+	rc = sysctl_write(path, value);
+	if (rc || !ipv6_available())
+		return rc;
+	/* `forwarding` of an interface says that it is a router's; what is forwarded, `all` does. */
+	snprintf(path, sizeof(path), "net/ipv6/conf/%s/force_forwarding", ep->port);
+	rc = sysctl_write(path, value);
+	if (rc != -ENOENT || !on)
+		return rc == -ENOENT ? 0 : rc;
+	if (!sysctl_read("net/ipv6/conf/all/forwarding", all, sizeof(all)) && !strcmp(all, "1"))
+		return 0;
+	return -EOPNOTSUPP;
 }
 
 /* ---- leaks ---------------------------------------------------------------------------------- */

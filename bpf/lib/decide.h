@@ -57,6 +57,7 @@ static __always_inline int end_endpoint(struct end *end, __u32 slot, __u8 family
 		end->identity = ep->identity6;
 	end->version = policy.version;
 	end->mtu = ep->mtu;
+	end->flags = ep->flags;
 	__builtin_memcpy(end->mac, ep->mac, 6);
 	return 0;
 }
@@ -241,18 +242,30 @@ static __always_inline int budget_take(__u32 slot)
 	return 0;
 }
 
-/* A half for containers: what arrives at `in` goes into the container `to`. */
-static __always_inline void half_local(struct tw_half *h, const struct end *to)
+/*
+ * A half for containers: what `from` sends goes into the container `to`. Queues that somebody
+ * gave their ports are not passed by.
+ */
+static __always_inline void half_local(struct tw_half *h, const struct end *from,
+				       const struct end *to)
 {
 	h->kind = TW_KIND_LOCAL;
+	if (from->flags & TW_EP_QUEUE_FROM)
+		h->kind = TW_KIND_UP;
+	else if (to->flags & TW_EP_QUEUE_TO)
+		h->kind = TW_KIND_QUEUE;
 	h->out = to->ifindex;
 	__builtin_memcpy(h->dmac, to->mac, 6);
 }
 
-static __always_inline void half_out(struct tw_half *h, const struct decision *d)
+static __always_inline void half_out(struct tw_half *h, const struct end *from,
+				     const struct decision *d)
 {
-	h->kind = TW_KIND_OUT;
-	h->flags |= TW_HALF_TTL | d->hop_flags;
+	bool up = from->flags & TW_EP_QUEUE_FROM;
+
+	h->kind = up ? TW_KIND_UP : TW_KIND_OUT;
+	/* The stack decrements by itself. */
+	h->flags |= (up ? 0 : TW_HALF_TTL) | d->hop_flags;
 	h->out = d->oif;
 	h->mtu = d->mtu;
 	h->addr = d->hop;
@@ -276,8 +289,8 @@ static __always_inline void flow_build(struct scratch *s, const struct decision 
 		rev->kind = TW_KIND_STACK; /* back the way it came (I8) */
 		rev->in = d->to.ifindex;
 	} else if (d->from.slot && d->to.slot) {
-		half_local(fwd, &d->to);
-		half_local(rev, &d->from);
+		half_local(fwd, &d->from, &d->to);
+		half_local(rev, &d->to, &d->from);
 		rev->in = d->to.ifindex;
 		if (d->to.mtu < d->from.mtu)
 			fwd->mtu = d->to.mtu;
@@ -293,15 +306,15 @@ static __always_inline void flow_build(struct scratch *s, const struct decision 
 			rev->kind = TW_KIND_PASS;
 			rev->in = d->reply_in ? d->reply_in : TW_IN_STACK | d->oif;
 		} else {
-			half_out(fwd, d);
-			half_local(rev, &d->from);
+			half_out(fwd, &d->from, d);
+			half_local(rev, &d->to, &d->from);
 			rev->flags |= TW_HALF_TTL;
 			rev->in = d->oif;
 		}
 	} else {
-		half_local(fwd, &d->to);
+		half_local(fwd, &d->from, &d->to);
 		fwd->flags |= TW_HALF_TTL;
-		half_out(rev, d);
+		half_out(rev, &d->to, d);
 		rev->in = d->to.ifindex;
 	}
 }

@@ -54,7 +54,6 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 					__u64 decided)
 {
 	const struct tw_half now = { .decided = decided };
-	bool out = now.kind == TW_KIND_OUT;
 	__u32 ifindex = h->out;
 	__u8 dmac[6];
 
@@ -67,7 +66,7 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 	__builtin_memcpy(dmac, h->dmac, 6);
 	if (now.flags & (TW_HALF_TTL | TW_HALF_REWRITE)) {
 		struct rewrite r = {
-			.source = out,
+			.source = kind_is_out(now.kind),
 			.ttl = now.flags & TW_HALF_TTL,
 			.nat = now.flags & TW_HALF_REWRITE,
 			.l4 = !(p->flags & PACKET_FRAG_LATER),
@@ -84,9 +83,7 @@ static __always_inline int half_forward(struct __sk_buff *skb, struct tw_half *h
 			return NOT_DONE(reason);
 	}
 	half_count(h, p->len, p->tcp);
-	if (out)
-		return redirect_out(h, other, now.flags);
-	return redirect_local(skb, ifindex, dmac);
+	return redirect_half(skb, h, other, now.kind, now.flags, ifindex, dmac);
 }
 
 static __always_inline __u64 half_decided(const struct tw_half *h)

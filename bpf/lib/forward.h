@@ -221,8 +221,17 @@ static __always_inline long redirect_out(const struct tw_half *h, const struct t
 	return bpf_redirect_neigh(h->out, &nh, sizeof(nh), 0);
 }
 
+/* What a half translates: the source on the way to the outside, else the destination. */
+static __always_inline bool kind_is_out(__u8 kind)
+{
+	_Static_assert(!(TW_KIND_OUT & 1) && !(TW_KIND_UP & 1), "outwards");
+	_Static_assert(TW_KIND_LOCAL & 1 && TW_KIND_QUEUE & 1, "inwards");
+	return !(kind & 1);
+}
+
 /* Into the container behind port `out`, with the frame addressed to it. */
-static __always_inline long redirect_local(struct __sk_buff *skb, __u32 out, const __u8 *dmac)
+static __always_inline long redirect_local(struct __sk_buff *skb, __u32 out, const __u8 *dmac,
+					   bool queue)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
@@ -234,7 +243,22 @@ static __always_inline long redirect_local(struct __sk_buff *skb, __u32 out, con
 	__builtin_memcpy(eth->h_dest + 4, dmac + 4, 2);
 	*(__u32 *)eth->h_source = *(volatile __u32 *)smac;
 	*(__u16 *)(eth->h_source + 4) = *(volatile __u16 *)(smac + 4);
-	return bpf_redirect_peer(out, 0);
+	return queue ? bpf_redirect(out, 0) : bpf_redirect_peer(out, 0);
+}
+
+/*
+ * Where a packet goes that is ready to. LOCAL first: it is what this is fast for. UP lets the
+ * port's ingress qdisc have it; the host's stack takes it on from there.
+ */
+static __always_inline long redirect_half(struct __sk_buff *skb, const struct tw_half *h,
+					  const struct tw_half *other, __u8 kind, __u8 flags,
+					  __u32 out, const __u8 *dmac)
+{
+	if (likely(kind == TW_KIND_LOCAL))
+		return redirect_local(skb, out, dmac, false);
+	if (likely(kind == TW_KIND_OUT))
+		return redirect_out(h, other, flags);
+	return kind == TW_KIND_QUEUE ? redirect_local(skb, out, dmac, true) : TC_NEXT;
 }
 
 static __always_inline void half_count(struct tw_half *h, __u32 len, __u8 tcp)

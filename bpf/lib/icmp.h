@@ -85,7 +85,7 @@ __weak __noinline int icmp_translate(struct __sk_buff *skb, const struct tw_half
 
 	if (!h || !in)
 		return TW_REASON_INTERNAL;
-	out = h->kind == TW_KIND_OUT;
+	out = kind_is_out(h->kind);
 	v4 = in->tuple.family == 4;
 	new = h->addr;
 	new_port = h->port;
@@ -168,6 +168,8 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 	/* Through the stack a router's error may come in elsewhere than the flow. */
 	if (p->hook != TW_HOOK_TO_CONTAINER && !half_current(h, half_decided(h), p->in))
 		goto unrelated;
+	if (queue_passed(skb, s, h, other))
+		return TC_NEXT;
 	if (h->kind == TW_KIND_DENY || h->kind == TW_KIND_NONE)
 		goto unrelated;
 	metric_count(TW_REASON_OK, p->hook, p->len);
@@ -185,9 +187,7 @@ static __always_inline int icmp_error_carry(struct __sk_buff *skb, struct scratc
 		if (reason)
 			return packet_drop(skb, s, &none, reason);
 	}
-	if (h->kind == TW_KIND_OUT)
-		return redirect_out(h, other, h->flags);
-	return redirect_local(skb, h->out, h->dmac);
+	return redirect_half(skb, h, other, h->kind, h->flags, h->out, h->dmac);
 unrelated:
 	/* On an uplink it may be about the host's own packets. */
 	if (p->hook == TW_HOOK_FROM_UPLINK) {

@@ -201,7 +201,8 @@ struct end {
 	__u16 slot;
 	__u16 mtu;
 	__u8 mac[6];
-	__u8 pad[2];
+	__u8 flags; /* enum tw_endpoint_flags */
+	__u8 pad;
 };
 
 /* All that a decision found out, on its way into an entry. */

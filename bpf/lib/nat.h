@@ -73,7 +73,7 @@ static __always_inline void reply_build(struct scratch *s, const struct decision
 	h->seen = s->flow.half[(dir & 1) ^ 1].seen = jiffies_now();
 	h->slot_to = d->from.slot;
 	h->in = d->oif;
-	half_local(h, &d->from);
+	half_local(h, &d->to, &d->from);
 	h->flags = TW_HALF_TTL | TW_HALF_REWRITE | TW_HALF_TWIN | TW_HALF_REPLY_ENTRY;
 	h->addr = s->opener.saddr;
 	h->port = s->opener.sport;

@@ -18,6 +18,28 @@ static __always_inline bool half_unused(const struct tw_half *other)
 }
 
 /*
+ * A packet that a hook let pass to the queue of this port, by an entry that holds: it comes by
+ * the egress hook as if the stack had sent it, and was judged. It came in where the entry says, and
+ * goes where the entry says. A translated one is found under the forward entry, whose half for
+ * this direction is not used.
+ */
+static __always_inline bool queue_passed(struct __sk_buff *skb, const struct scratch *s,
+					 const struct tw_half *h, const struct tw_half *other)
+{
+	const struct tw_half *half = half_unused(other) ? other : h;
+	const struct tw_half now = { .decided = half_decided(half) };
+	__u32 from = s->packet.in & TW_IN_IFINDEX, port = skb->ifindex;
+
+	if (s->packet.hook != TW_HOOK_TO_CONTAINER || !(s->packet.in & TW_IN_STACK))
+		return false;
+	if (half == other)
+		return (now.kind == TW_KIND_OUT || now.kind == TW_KIND_UP) &&
+		       half_current(half, now.decided, port) && half->out == from;
+	return (now.kind == TW_KIND_QUEUE || now.kind == TW_KIND_UP) &&
+	       half_current(half, now.decided, from) && half->out == port;
+}
+
+/*
  * A packet that may open a flow; others need one (I1). A later fragment shows no flags: it opens
  * nothing where flags decide.
  */
@@ -253,7 +275,8 @@ __weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enu
 	dir = flow_key(s, &s->opener);
 	s->nat_port = 0;
 	s->nat_addr.quad[0] = s->nat_addr.quad[1] = 0;
-	masq = d->from.slot && d->oif && !tw_settings.outside_stack && masq_wanted(s);
+	masq = d->from.slot && d->oif && !tw_settings.outside_stack &&
+	       !(d->from.flags & TW_EP_NO_MASQ) && masq_wanted(s);
 	if (masq) {
 		if (addr_is_zero(&d->masq))
 			return TW_REASON_NO_MASQ;
@@ -443,6 +466,8 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 
 		if (!e)
 			return TC_DROP;
+		if (queue_passed(skb, s, h, other))
+			return TC_NEXT;
 		/* What is asked of a translation's address is asked of the node. */
 		if (s->packet.flags & PACKET_ASKS_BACK && h->flags & TW_HALF_REPLY_ENTRY &&
 		    s->packet.hook == TW_HOOK_FROM_UPLINK)

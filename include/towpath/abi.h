@@ -105,6 +105,10 @@ enum tw_kind {
 	TW_KIND_STACK = 3, /* to the host's stack */
 	TW_KIND_PASS = 4,  /* from the host's stack to the container: go on */
 	TW_KIND_DENY = 5,  /* tombstone of a revoked flow (I1) */
+	/* Where a port has queues of its own. Kinds that translate the source are even. */
+	TW_KIND_UP =
+		6, /* as OUT or LOCAL, but by the host's stack, behind the port's ingress qdisc */
+	TW_KIND_QUEUE = 7, /* as LOCAL, but by the port's own qdisc: bpf_redirect */
 };
 
 enum tw_half_flags {
@@ -234,6 +238,9 @@ struct tw_flow {
 
 enum tw_endpoint_flags {
 	TW_EP_LIVE = 1 << 0,
+	TW_EP_QUEUE_TO = 1 << 1,   /* the port has a qdisc: what goes to the container takes it */
+	TW_EP_QUEUE_FROM = 1 << 2, /* ... and an ingress qdisc: what the container sends takes it */
+	TW_EP_NO_MASQ = 1 << 3,	   /* leaves the node with its own address */
 };
 
 /* tw_endpoints[slot]. The agent writes it; `version` and `identity` change by one store each. */

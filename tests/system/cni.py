@@ -8,7 +8,7 @@ import os
 import subprocess
 
 from netns import Netns
-from node import binary
+from node import Place, binary
 
 REFERENCE = "/usr/lib/cni"  # package containernetworking-plugins
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -158,3 +158,93 @@ def container():
         yield netns
     finally:
         netns.delete()
+
+
+class ChainError(Exception):
+    """A plugin of the chain refused; `answer` is what it said."""
+
+    def __init__(self, plugin, command, answer):
+        super().__init__(f"{plugin} {command}: {answer}")
+        self.answer = answer
+
+
+class Chain:
+    """Our plugin and reference plugins after it, run as a runtime runs a .conflist: capability
+    arguments to those that declare them, ADD in order, CHECK in order and DEL in reverse with
+    the final result."""
+
+    def __init__(self, node, netns, *plugins, version="1.0.0", ours=None, **capabilities):
+        self.node, self.capabilities = node, capabilities
+        self.attachment = Attachment(node, netns, cniVersion=version, **(ours or {}))
+        self.attachment.cni_path = REFERENCE
+        self.netns, self.version = netns, version
+        self.plugins = [None, *plugins]  # None: ours
+        self.result = None
+
+    def _config(self, plugin, prev):
+        if plugin is None:
+            conf = dict(self.attachment.config)
+        else:
+            conf = {"cniVersion": self.version, "name": self.attachment.config["name"], **plugin}
+        declared = conf.pop("capabilities", {})
+        given = {k: v for k, v in self.capabilities.items() if declared.get(k) and v is not None}
+        if given:
+            conf["runtimeConfig"] = given
+        if prev is not None:
+            conf["prevResult"] = prev
+        return conf
+
+    def _run(self, plugin, command, prev):
+        conf = self._config(plugin, prev)
+        if plugin is None:
+            answer = self.attachment.call(command, config=conf)
+        else:
+            env = {"PATH": os.environ["PATH"], **self.attachment.env(), "CNI_COMMAND": command}
+            argv = self.node.netns.argv(f"{REFERENCE}/{plugin['type']}")
+            answer = Answer(
+                subprocess.run(
+                    argv, input=json.dumps(conf), env=env, capture_output=True, text=True,
+                    timeout=60, check=False,
+                )
+            )  # fmt: skip
+        if answer.status != 0:
+            raise ChainError(plugin["type"] if plugin else "towpath-cni", command, answer)
+        return answer.json
+
+    def add(self):
+        """The final result. What was added by plugins before one that fails is deleted."""
+        prev = None
+        try:
+            for plugin in self.plugins:
+                prev = self._run(plugin, "ADD", prev)
+                if plugin is None:
+                    self.attachment.result = prev
+        except ChainError:
+            with contextlib.suppress(ChainError):
+                self.delete(prev)
+            raise
+        self.result = prev
+        return prev
+
+    def check(self):
+        for plugin in self.plugins:
+            self._run(plugin, "CHECK", self.result)
+
+    def delete(self, result=None):
+        """All of them, also when one refuses; then its error."""
+        error = None
+        for plugin in reversed(self.plugins):
+            try:
+                self._run(plugin, "DEL", result or self.result)
+            except ChainError as err:
+                error = error or err
+        self.result = None
+        if error:
+            raise error
+
+    def address(self, family):
+        return self.attachment.address(family)
+
+    def place(self):
+        """The container for traffic.py."""
+        return Place(self.netns, self.address(4), self.address(6), interface="eth0")
