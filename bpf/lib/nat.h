@@ -204,6 +204,11 @@ static __always_inline void flow_translate(struct scratch *s, const struct decis
 	other->stamp = stamp;
 	other->seen = seen;
 	other->addr = d->hop;
+	/* Its packets are expected at the port's egress hook, and nowhere else: queue_passed(). */
+	if (d->from.flags & TW_EP_QUEUE_TO) {
+		other->kind = TW_KIND_QUEUE;
+		other->in = TW_IN_NOWHERE;
+	}
 	fwd->flags |= TW_HALF_REWRITE | TW_HALF_TWIN;
 	fwd->addr = s->nat_addr;
 	fwd->port = s->nat_port;

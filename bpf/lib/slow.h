@@ -33,8 +33,8 @@ static __always_inline bool queue_passed(struct __sk_buff *skb, const struct scr
 	if (s->packet.hook != TW_HOOK_TO_CONTAINER || !(s->packet.in & TW_IN_STACK))
 		return false;
 	if (half == other)
-		return (now.kind == TW_KIND_OUT || now.kind == TW_KIND_UP) &&
-		       half_current(half, now.decided, port) && half->out == from;
+		return h->kind == TW_KIND_QUEUE && half->out == from && now.kind != TW_KIND_DENY &&
+		       half_current(half, now.decided, port);
 	return (now.kind == TW_KIND_QUEUE || now.kind == TW_KIND_UP) &&
 	       half_current(half, now.decided, from) && half->out == port;
 }

@@ -184,6 +184,7 @@ struct tw_flow6_key {
 /* Where a packet entered, as stored in tw_half.in. An ifindex has 24 bits here. */
 #define TW_IN_HOST 0u		  /* made by the node itself */
 #define TW_IN_STACK (1u << 30)	  /* | ifindex: came through the host's stack from there */
+#define TW_IN_NOWHERE (~0u)	  /* no packet comes from there */
 #define TW_IN_IFINDEX 0x00ffffffu /* tc ingress of this port or uplink */
 
 /*
