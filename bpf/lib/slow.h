@@ -20,8 +20,8 @@ static __always_inline bool half_unused(const struct tw_half *other)
 /*
  * A packet that a hook let pass to the queue of this port, by an entry that holds: it comes by
  * the egress hook as if the stack had sent it, and was judged. It came in where the entry says, and
- * goes where the entry says. A translated one is found under the forward entry, whose half for
- * this direction is not used.
+ * goes where the entry says. A translated one is found under the forward entry, whose unused half
+ * says that it is expected (flow_translate()).
  */
 static __always_inline bool queue_passed(struct __sk_buff *skb, const struct scratch *s,
 					 const struct tw_half *h, const struct tw_half *other)
