@@ -10,6 +10,7 @@
 #include "agent.h"
 #include "api/api.h"
 #include "filters.h"
+#include "kernel_drops.h"
 #include "log.h"
 #include "remover.h"
 #include "notify.h"
@@ -320,7 +321,9 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 	res = refuse_start(agent_apply_dir(a, &refused), &refused, err, err_len);
 	if (!res)
 		res = api_new(&a->api, a, err, err_len);
-	return res ? res : guard_drop(err, err_len);
+	if (!res)
+		res = guard_drop(err, err_len);
+	return res;
 }
 
 static void agent_close(struct agent *a)
@@ -328,6 +331,7 @@ static void agent_close(struct agent *a)
 	remover_free(a->remover);
 	api_free(a->api);
 	tick_free(a->tick);
+	kernel_drops_free(a->kernel_drops);
 	filters_free(a->filters);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);
@@ -359,6 +363,9 @@ static void run(struct agent *a)
 	terminate.data = interrupt.data = a;
 	uv_signal_start(&terminate, stop, SIGTERM);
 	uv_signal_start(&interrupt, stop, SIGINT);
+	/* Without it everything else works. */
+	if (kernel_drops_new(&a->kernel_drops, a))
+		log_warn("out of memory: drops of the kernel itself are not in the flow log");
 	tick_start(a->tick);
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_close((uv_handle_t *)&terminate, NULL);

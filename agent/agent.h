@@ -3,8 +3,8 @@
  * The agent's one context and what the API calls on it. agent.c: start and stop; change.c: one
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
- * control by others;
- * tick.c: what happens by the clock; status.c, explain.c: answers; guard.c: the process's own
+ * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
+ * clock; status.c, explain.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -50,6 +50,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 struct api;
 struct filters; /* filters.c */
 struct remover;
+struct kernel_drops;
 struct tick;
 struct uplinks; /* uplinks.c */
 
@@ -66,6 +67,7 @@ struct agent {
 	struct tick *tick;
 	struct uplinks *uplinks;
 	struct filters *filters;
+	struct kernel_drops *kernel_drops;
 	struct slots *slots;
 	struct remover *remover;
 	uint32_t flow_cap; /* flows that one endpoint may hold */

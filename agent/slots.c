@@ -17,6 +17,7 @@ struct slots {
 	uint32_t last;			     /* handed out last */
 	uint32_t end;			     /* behind the highest slot in use */
 	uint32_t count;
+	uint64_t changes;
 };
 
 struct slots *slots_new(void)
@@ -58,6 +59,7 @@ void slots_put(struct slots *s, struct endpoint *ep)
 {
 	s->used[ep->slot] = ep;
 	s->count++;
+	s->changes++;
 	if (ep->slot >= s->end)
 		s->end = ep->slot + 1;
 	/* After a restart the turn goes on behind the slots in use. */
@@ -71,6 +73,7 @@ void slots_release(struct slots *s, uint32_t slot, uint64_t now)
 	s->used[slot] = NULL;
 	s->released[slot] = now;
 	s->count--;
+	s->changes++;
 }
 
 struct endpoint *slots_get(const struct slots *s, uint32_t slot)
@@ -123,4 +126,9 @@ struct endpoint *slots_part(const struct slots *s, const struct endpoint *ep,
 uint32_t slots_count(const struct slots *s)
 {
 	return s->count;
+}
+
+uint64_t slots_changes(const struct slots *s)
+{
+	return s->changes;
 }

@@ -31,5 +31,7 @@ struct endpoint *slots_part(const struct slots *s, const struct endpoint *ep,
 /* The endpoint in the first used slot from `slot` on: for (slot = 1; (ep = ...); slot = ep->slot + 1) */
 struct endpoint *slots_next(const struct slots *s, uint32_t slot);
 uint32_t slots_count(const struct slots *s);
+/* How often the table has changed: who has seen this number has seen all endpoints. */
+uint64_t slots_changes(const struct slots *s);
 
 #endif

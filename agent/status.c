@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "kernel_drops.h"
 #include "tick.h"
 #include "uplinks.h"
 
@@ -35,6 +36,7 @@ static json_t *drops_json(struct agent *a)
 							      (json_int_t)m.bytes));
 		}
 	}
+	kernel_drops_json(a->kernel_drops, list);
 	return list;
 }
 
@@ -115,16 +117,17 @@ json_t *status_json(struct agent *a)
 			  (json_int_t)store_object_count(a->store, OBJECT_NETWORKPOLICY),
 			  "endpoints", (int)slots_count(a->slots), "identities", (int)p.identities,
 			  "sets", (int)p.sets, "versions", (int)p.versions);
-	return json_pack("{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s}, s:o, s:o, s:o, s:o, "
-			 "s:o, s:o, s:I}",
-			 "version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
-			 (json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
-			 (json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
-			 uplinks_to_json(a->uplinks), "kernel", "release", uts.release, "attach",
-			 datapath_attach_mode(a->dp), "counts", counts, "maps", maps_json(a),
-			 "drops", drops_json(a), "counters", counters_json(a), "flow_log",
-			 flow_log_json(a), "pools", ipam_to_json(a->ipam), "memory_kb",
-			 memory_kb());
+	return json_pack(
+		"{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s, s:b}, s:o, s:o, s:o, s:o, "
+		"s:o, s:o, s:I}",
+		"version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
+		(json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
+		(json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
+		uplinks_to_json(a->uplinks), "kernel", "release", uts.release, "attach",
+		datapath_attach_mode(a->dp), "drop_reasons", kernel_drops_told(a->kernel_drops),
+		"counts", counts, "maps", maps_json(a), "drops", drops_json(a), "counters",
+		counters_json(a), "flow_log", flow_log_json(a), "pools", ipam_to_json(a->ipam),
+		"memory_kb", memory_kb());
 }
 
 static int add_identity(void *arg, uint32_t identity, const char *what, uint32_t addrs)

@@ -6,6 +6,7 @@
 
 #include "agent.h"
 #include "api/api.h"
+#include "kernel_drops.h"
 #include "log.h"
 
 #define SECOND_MS 1000
@@ -102,6 +103,7 @@ static void events_timer(uv_timer_t *timer)
 {
 	struct tick *t = timer->data;
 
+	kernel_drops_sync(t->a->kernel_drops);
 	if (events_drain(t) > 0)
 		t->events_ms = EVENTS_MIN_MS;
 	else if (t->events_ms < EVENTS_MAX_MS)

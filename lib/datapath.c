@@ -508,16 +508,28 @@ static int event_sample(void *ctx, void *data, size_t len)
 	return sink->fn(sink->arg, &ev);
 }
 
+static int ring_open(struct datapath *dp)
+{
+	if (!dp->ring)
+		dp->ring = ring_buffer__new(bpf_map__fd(dp->skel->maps.tw_events), event_sample,
+					    &dp->sink, NULL);
+	return dp->ring ? 0 : -errno;
+}
+
+int datapath_ring_add(struct datapath *dp, int fd)
+{
+	int res = ring_open(dp);
+
+	return res ? res : ring_buffer__add(dp->ring, fd, event_sample, &dp->sink);
+}
+
 int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_event *ev), void *arg)
 {
 	struct timespec now;
+	int res = ring_open(dp);
 
-	if (!dp->ring) {
-		dp->ring = ring_buffer__new(bpf_map__fd(dp->skel->maps.tw_events), event_sample,
-					    &dp->sink, NULL);
-		if (!dp->ring)
-			return -errno;
-	}
+	if (res)
+		return res;
 	dp->sink = (struct event_sink){ fn, arg, .tick_ns = 1000000000u / dp->settings.hz };
 	clock_read(dp, &dp->sink.now);
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -549,16 +561,21 @@ static int percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words)
 	return 0;
 }
 
-int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hook,
-		    struct tw_metric *out)
+int datapath_metric_sum(int fd, uint32_t index, struct tw_metric *out)
 {
 	uint64_t sum[2];
-	int res = percpu_sum(bpf_map__fd(dp->skel->maps.tw_metrics),
-			     (uint32_t)reason * TW_HOOK_COUNT + hook, sum, 2);
+	int res = percpu_sum(fd, index, sum, 2);
 
 	if (!res)
 		*out = (struct tw_metric){ sum[0], sum[1] };
 	return res;
+}
+
+int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hook,
+		    struct tw_metric *out)
+{
+	return datapath_metric_sum(bpf_map__fd(dp->skel->maps.tw_metrics),
+				   (uint32_t)reason * TW_HOOK_COUNT + hook, out);
 }
 
 int datapath_counter(struct datapath *dp, enum tw_counter counter, uint64_t *out)

@@ -153,5 +153,10 @@ const char *tw_reason_name(unsigned int reason);
 const char *tw_reason_text(unsigned int reason);
 const char *tw_verdict_name(unsigned int verdict);
 const char *tw_hook_name(unsigned int hook);
+/*
+ * A reason of hook TW_HOOK_KERNEL, by the running kernel's enum skb_drop_reason and as its
+ * tracepoint prints it: "NO_SOCKET". Known while a struct drops is open (drops.h).
+ */
+const char *tw_kernel_reason_name(unsigned int reason);
 
 #endif

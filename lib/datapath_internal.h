@@ -136,6 +136,13 @@ int migrate_epochs(struct datapath *dp, char *err, size_t err_len);
 void migrate_before_links(struct datapath *dp, struct datapath_migration *result);
 void migrate_after_links(struct datapath *dp, struct datapath_migration *result);
 
+/* Of a per-CPU array of struct tw_metric. */
+int datapath_metric_sum(int fd, uint32_t index, struct tw_metric *out);
+/* One more ring of struct tw_event that datapath_events() drains. */
+int datapath_ring_add(struct datapath *dp, int fd);
+/* The names behind tw_kernel_reason_name(); NULL: none. Borrowed. */
+void tw_kernel_reasons_set(char *const names[TW_KERNEL_REASONS]);
+
 /* Raw bpf map access by name, over the skeleton. */
 int datapath_fd(const struct datapath *dp, const char *map);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* The names of abi.h's enums, as people see them. */
-#include "datapath.h"
+#include "datapath_internal.h"
 
 #define REASON_NAME(sym, name, text) [TW_REASON_##sym] = name,
 #define REASON_TEXT(sym, name, text) [TW_REASON_##sym] = text,
@@ -40,5 +40,22 @@ const char *tw_verdict_name(unsigned int verdict)
 
 const char *tw_hook_name(unsigned int hook)
 {
+	if (hook == TW_HOOK_KERNEL)
+		return "kernel";
 	return hook < TW_HOOK_COUNT ? hook_names[hook] : "unknown";
+}
+
+/* A fact of the running kernel, the same for everybody in the process. */
+static char *const *kernel_reasons;
+
+void tw_kernel_reasons_set(char *const names[TW_KERNEL_REASONS])
+{
+	kernel_reasons = names;
+}
+
+const char *tw_kernel_reason_name(unsigned int reason)
+{
+	return kernel_reasons && reason < TW_KERNEL_REASONS && kernel_reasons[reason]
+		       ? kernel_reasons[reason]
+		       : "unknown";
 }

@@ -24,12 +24,11 @@ struct flow_filter {
 	bool has_port, has_proto;
 	uint16_t port;
 	uint8_t proto;
-	uint64_t verdicts, reasons, types; /* bits; 0: all */
+	uint64_t verdicts, types; /* bits; 0: all */
+	char *reasons;		  /* names with commas; NULL: all */
 	char *policy;
 	uint64_t since;
 };
-
-_Static_assert(TW_REASON_COUNT <= 64, "a filter's reasons are bits of one word");
 
 int flow_filter_new(struct flow_filter **out)
 {
@@ -57,6 +56,7 @@ void flow_filter_free(struct flow_filter *f)
 	end_match_clear(&f->end);
 	end_match_clear(&f->label);
 	free(f->policy);
+	free(f->reasons);
 	free(f);
 }
 
@@ -119,6 +119,63 @@ static int bits_parse(const char *text, const char *(*name)(unsigned int), unsig
 		return -EINVAL;
 	*out = bits;
 	return 0;
+}
+
+#define KERNEL_REASONS "kernel" /* in the place of a name: all of the kernel's own */
+
+/* A reason of ours, one of the running kernel's, or all of those. */
+static bool reason_known(const char *name, size_t len)
+{
+	for (unsigned int i = 0; i < TW_REASON_COUNT; i++)
+		if (strlen(tw_reason_name(i)) == len && !strncmp(tw_reason_name(i), name, len))
+			return true;
+	for (unsigned int i = 0; i < TW_KERNEL_REASONS; i++) {
+		const char *known = tw_kernel_reason_name(i);
+
+		if (strlen(known) == len && !strncmp(known, name, len))
+			return true;
+	}
+	return len == strlen(KERNEL_REASONS) && !strncmp(name, KERNEL_REASONS, len);
+}
+
+static int reasons_parse(const char *text, char **out)
+{
+	char *copy;
+
+	for (const char *at = text; *at || at == text;) {
+		size_t len = strcspn(at, ",");
+
+		if (!reason_known(at, len))
+			return -EINVAL;
+		at += len + (at[len] == ',');
+	}
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	free(*out);
+	*out = copy;
+	return 0;
+}
+
+static bool list_has(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (;; list++) {
+		size_t len = strcspn(list, ",");
+
+		if (len == n && !strncmp(list, name, n))
+			return true;
+		list += len;
+		if (!*list)
+			return false;
+	}
+}
+
+static bool reason_match(const char *reasons, const struct flow_record *r)
+{
+	return !reasons || list_has(reasons, flow_reason_name(r)) ||
+	       (r->hook == TW_HOOK_KERNEL && list_has(reasons, KERNEL_REASONS));
 }
 
 static int proto_parse(const char *text, uint8_t *out)
@@ -228,9 +285,9 @@ int flow_filter_set(struct flow_filter *f, const char *key, const char *value, c
 		wants = "allow, deny, reject or redirect, several with commas";
 		ret = bits_parse(value, tw_verdict_name, TW_VERDICT_REDIRECT + 1, &f->verdicts);
 	} else if (!strcmp(key, "reason")) {
-		wants = "names of drop reasons (towpath flows --help lists them), several with "
-			"commas";
-		ret = bits_parse(value, tw_reason_name, TW_REASON_COUNT, &f->reasons);
+		wants = "names of drop reasons (towpath flows --help lists them) or kernel, "
+			"several with commas";
+		ret = reasons_parse(value, &f->reasons);
 	} else if (!strcmp(key, "type")) {
 		wants = "new, drop, close or revoke, several with commas";
 		ret = bits_parse(value, flow_type_name, TW_EVENT_REVOKE + 1, &f->types);
@@ -352,8 +409,7 @@ bool flow_filter_match(const struct flow_filter *f, const struct flow_record *r)
 	if (!f)
 		return true;
 	if (r->time < f->since || (f->types && !(f->types >> r->type & 1)) ||
-	    (f->verdicts && !(f->verdicts >> r->verdict & 1)) ||
-	    (f->reasons && !(f->reasons >> r->reason & 1)))
+	    (f->verdicts && !(f->verdicts >> r->verdict & 1)) || !reason_match(f->reasons, r))
 		return false;
 	return port_match(f, r) && end_match(&f->from, r, 0) && end_match(&f->to, r, 1) &&
 	       (end_match(&f->end, r, 0) || end_match(&f->end, r, 1)) &&

@@ -305,7 +305,7 @@ static void record_explain(struct flow_log *log, struct flow_record *rec, const 
 	bool asked[2] = { ev->slot_to != 0, ev->slot_from != 0 }; /* enum tw_direction */
 	int expect[2] = { -1, -1 };				  /* allow; -1: either */
 
-	if (!log->source.policy || ev->type == TW_EVENT_CLOSE)
+	if (!log->source.policy || ev->type == TW_EVENT_CLOSE || ev->hook == TW_HOOK_KERNEL)
 		return;
 	switch (ev->reason) {
 	case TW_REASON_OK:

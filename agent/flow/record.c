@@ -290,11 +290,17 @@ static void json_proto(const struct flow_record *r, struct flow_text *t)
 	flow_text_printf(t, ",\"proto\":%u", r->proto);
 }
 
+const char *flow_reason_name(const struct flow_record *r)
+{
+	return r->hook == TW_HOOK_KERNEL ? tw_kernel_reason_name(r->reason)
+					 : tw_reason_name(r->reason);
+}
+
 void flow_record_json(const struct flow_record *r, struct flow_text *out)
 {
 	flow_text_printf(out, "{\"time\":%llu,\"type\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\"",
 			 (unsigned long long)r->time, flow_type_name(r->type),
-			 tw_verdict_name(r->verdict), tw_reason_name(r->reason));
+			 tw_verdict_name(r->verdict), flow_reason_name(r));
 	json_end(r, 0, out);
 	json_end(r, 1, out);
 	json_proto(r, out);

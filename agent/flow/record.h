@@ -76,6 +76,8 @@ void flow_text_printf(struct flow_text *t, const char *fmt, ...)
 /* Appends the record as a JSON line. */
 void flow_record_json(const struct flow_record *r, struct flow_text *out);
 
+/* Towpath's reason, or the kernel's own. */
+const char *flow_reason_name(const struct flow_record *r);
 const char *flow_type_name(unsigned int type);
 const char *flow_what_name(unsigned int what);
 

@@ -28,16 +28,22 @@ static __always_inline __u32 ipcache_word4(__u32 addr) /* host order */
 	return p ? p->word[addr & 0xff] : 0;
 }
 
-static __always_inline __u32 ipcache_word(struct scratch *s, const union tw_addr *addr, __u8 family)
+/* `key` is memory for the look-up. */
+static __always_inline __u32 ipcache_word6(struct tw_ipcache6_key *key, const union tw_addr *addr)
 {
 	__u32 *word;
 
+	key->prefixlen = 128;
+	__builtin_memcpy(key->addr, addr, 16);
+	word = bpf_map_lookup_elem(&tw_ipcache6, key);
+	return word ? *word : 0;
+}
+
+static __always_inline __u32 ipcache_word(struct scratch *s, const union tw_addr *addr, __u8 family)
+{
 	if (family == 4)
 		return ipcache_word4(bpf_ntohl(addr->word[3]));
-	s->prefix.prefixlen = 128;
-	__builtin_memcpy(s->prefix.addr, addr, 16);
-	word = bpf_map_lookup_elem(&tw_ipcache6, &s->prefix);
-	return word ? *word : 0;
+	return ipcache_word6(&s->prefix, addr);
 }
 
 static __always_inline bool word_is_endpoint(__u32 word)

@@ -135,6 +135,7 @@ enum tw_hook {
 	TW_HOOK_TO_CONTAINER = 1,   /* tc egress of a port */
 	TW_HOOK_FROM_UPLINK = 2,    /* tc ingress of an uplink */
 	TW_HOOK_COUNT = 3,
+	TW_HOOK_KERNEL = 3, /* no hook: the kernel itself dropped it; `reason` is the kernel's */
 };
 
 /* ---- addresses and tuples ------------------------------------------------------------------ */
@@ -455,6 +456,25 @@ struct tw_collect_args {
 /* Context of the syscall program tw_heartbeat. */
 struct tw_clock {
 	__u64 jiffies; /* out */
+};
+
+/*
+ * Drops of the kernel itself (drops.bpf.c). Its reasons are numbered by its enum
+ * skb_drop_reason, which differs from kernel to kernel; from here on they are subsystems'.
+ */
+#define TW_KERNEL_REASONS 256u
+
+/* What is told of a reason. */
+enum tw_drop_told {
+	TW_DROP_QUIET = 0, /* no loss: a packet's ordinary end, or a copy of what is there */
+	TW_DROP_TOLD = 1,
+	TW_DROP_TC = 2, /* a tc program's verdict: on the node's interfaces told by the program */
+};
+
+/* tw_drop_netns: whose network namespace. */
+enum tw_drop_place {
+	TW_DROP_NODE = 0,
+	TW_DROP_CONTAINER = 1,
 };
 
 /* Slots of tw_jumps. */

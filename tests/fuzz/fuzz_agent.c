@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "fuzz.h"
+#include "kernel_drops.h"
 #include "log.h"
 #include "remover.h"
 #include "tick.h"
@@ -138,6 +139,15 @@ uint32_t uplinks_mtu(const struct uplinks *u)
 json_t *uplinks_to_json(const struct uplinks *u)
 {
 	return json_array();
+}
+
+void kernel_drops_json(struct kernel_drops *k, json_t *list)
+{
+}
+
+bool kernel_drops_told(const struct kernel_drops *k)
+{
+	return false;
 }
 
 void tick_events(struct tick *t)
