@@ -35,7 +35,7 @@ void agent_endpoint_value(const struct agent *a, const struct endpoint *ep, stru
 {
 	*out = (struct tw_endpoint){
 		.ifindex = ep->port_ifindex,
-		.flags = TW_EP_LIVE | ep->queues,
+		.flags = TW_EP_LIVE | ep->queues | (ep->no_masq ? TW_EP_NO_MASQ : 0u),
 		.addr4 = ep->addr4.word[3], /* mapped, or all zero */
 		.mtu = (__u16)ep->mtu,
 		.rate = ENDPOINT_RATE,
@@ -180,6 +180,11 @@ static int attempt_plan(struct attempt *t, struct agent_error *err)
 
 	if (res)
 		return res;
+	if (t->req.masq && !(a->opts->masquerade4 && a->opts->masquerade6))
+		return agent_refuse(
+			err, AGENT_INVALID,
+			"ipMasq: this node does not masquerade (--no-masquerade); leave "
+			"it away, or start towpathd without");
 	res = endpoint_netns_open(t->req.netns, &t->netns_fd, why, sizeof(why));
 	if (res)
 		return agent_refuse_errno(err, res, why);

@@ -171,6 +171,8 @@ static int path_check(const struct cni *c, const char *key)
 /* Types only; values are judged by the agent, which has to do it anyway. */
 static int config_check(struct cni *c)
 {
+	const json_t *masq = json_object_get(c->config, "ipMasq");
+
 	static const struct {
 		const char *key;
 		json_type type;
@@ -202,6 +204,8 @@ static int config_check(struct cni *c)
 			return cni_fail(c, CNI_BAD_CONFIG, NULL, "%s: expected %s", keys[i].key,
 					keys[i].want);
 	}
+	if (masq && !json_is_boolean(masq) && !json_is_null(masq))
+		return cni_fail(c, CNI_BAD_CONFIG, NULL, "ipMasq: expected true or false");
 	rc = path_check(c, "socket");
 	if (!rc)
 		rc = path_check(c, "stateDir");
@@ -290,7 +294,7 @@ static void set_text(json_t *body, const char *key, const char *text)
 
 json_t *request_to_agent(const struct cni *c, const char *netns_path)
 {
-	static const char *const passed[] = { "subnets", "labels", "mtu" };
+	static const char *const passed[] = { "subnets", "labels", "mtu", "ipMasq" };
 	json_t *body = json_pack("{s:s,s:s,s:s,s:s,s:s}", "container_id", c->container_id, "ifname",
 				 c->ifname, "netns", netns_path, "sandbox", c->netns, "network",
 				 request_text(c, "name", ""));

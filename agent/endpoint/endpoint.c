@@ -314,6 +314,7 @@ static void read_common(struct reader *r, struct endpoint *ep)
 	read_prefixes(r, "routes", &ep->routes, &ep->n_routes);
 	read_mac(r, ep->mac);
 	ep->mtu = read_number(r, "mtu", ENDPOINT_MTU_MAX);
+	ep->no_masq = json_is_false(json_object_get(r->json, "ipMasq"));
 }
 
 int endpoint_from_json(const json_t *json, struct endpoint *out, char *err, size_t err_len)
@@ -353,6 +354,7 @@ int endpoint_request_parse(const json_t *body, struct endpoint_request *out, cha
 		return endpoint_fail(-EINVAL, err, err_len, "expected a JSON object");
 	read_common(&r, &req.ep);
 	req.netns = read_text(&r, "netns", NULL);
+	req.masq = json_is_true(json_object_get(body, "ipMasq"));
 	req.given = json_is_string(json_object_get(body, "ipam"));
 	req.n_parts = read_addrs(&r, req.wish4, req.wish6, req.given ? ENDPOINT_PARTS_MAX : 1);
 	if (!req.n_parts && req.given)
@@ -448,7 +450,7 @@ json_t *endpoint_to_json(const struct endpoint *ep)
 	}
 	/* Takes over what it is given with "o", also when it fails. */
 	json = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:s,s:I,s:o,s:I,s:I,"
-			 "s:o,s:o,s:o,s:s}",
+			 "s:o,s:o,s:o,s:b,s:s}",
 			 "container_id", ep->container_id, "ifname", ep->ifname, "sandbox",
 			 ep->sandbox, "network", ep->network, "namespace", ep->ns, "pod", ep->pod,
 			 "labels", labels_to_json(&ep->labels), "subnets",
@@ -460,7 +462,7 @@ json_t *endpoint_to_json(const struct endpoint *ep)
 			 json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", ep->mac[0], ep->mac[1],
 				      ep->mac[2], ep->mac[3], ep->mac[4], ep->mac[5]),
 			 "mtu", (json_int_t)ep->mtu, "table", (json_int_t)ep->table, "ips", ips,
-			 "gateways", gateways, "queues", queues_to_json(ep), "state",
-			 ep->state == ENDPOINT_READY ? "ready" : "creating");
+			 "gateways", gateways, "queues", queues_to_json(ep), "ipMasq", !ep->no_masq,
+			 "state", ep->state == ENDPOINT_READY ? "ready" : "creating");
 	return json;
 }

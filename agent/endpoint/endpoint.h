@@ -64,7 +64,8 @@ struct endpoint {
 	union tw_addr addr4; /* mapped; all zero: none */
 	union tw_addr addr6;
 	enum endpoint_state state;
-	bool ending; /* its interface is being removed; in no record */
+	bool ending;  /* its interface is being removed; in no record */
+	bool no_masq; /* leaves the node with its own addresses, whatever the node does */
 	/* TW_EP_QUEUE_*: what the port has now; not in the record. */
 	uint32_t queues;
 };
@@ -92,6 +93,7 @@ struct endpoint_request {
 	union tw_addr wish4[ENDPOINT_PARTS_MAX];
 	union tw_addr wish6[ENDPOINT_PARTS_MAX];
 	size_t n_parts; /* 1 at least */
+	bool masq;	/* asked for by name: refused where the node does not */
 	bool given;	/* the addresses are given by another plugin: these and no others */
 };
 

@@ -56,6 +56,10 @@ def test_endpoints_and_identities(filled):
     assert row["NAMESPACE"] == "shop" and row["STATE"] == "ready"
     lines = filled.towpath("get", "identities").stdout.splitlines()
     assert row["IDENTITY"] in {line.split()[0] for line in lines[1:]}
+    # A pod with an address of each family is named once, and its addresses are both counted.
+    named = [line for line in lines if "shop/web" in line]
+    assert sum(line.count("shop/web") for line in named) == len(named)
+    assert sum(int(line.split()[1]) for line in named) == 2
 
 
 @pytest.mark.parametrize("kind", ("pods", "namespaces", "networkpolicies"))

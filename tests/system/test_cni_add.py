@@ -9,7 +9,8 @@ import ipaddress
 import pytest
 
 from cni import VERSIONS, Attachment, container, endpoints, left, pings, ports
-from node import Node
+from node import Node, Place
+from traffic import udp_ask
 
 
 @pytest.fixture
@@ -253,3 +254,61 @@ def test_no_traffic_of_its_own(node, attachment, netns):
     assert node.netns.sysctl(f"ipv4/conf/{port}/rp_filter") == "0"
     rows = [r for r in node.netns.ip_json("addr") if r.get("ifname") == port]
     assert rows[0]["addr_info"] == []
+
+
+# ---- G9: masquerading ----------------------------------------------------------------------------
+
+
+def seen_by_outside(node, one):
+    """The source address of a datagram from the container, as the outside sees it."""
+    here = Place(one.netns, one.address(4), one.address(6), interface="eth0")
+    node.outside.netns.ip(f"route replace {one.address(4)}/32 via {node.ip(4)}")
+    return udp_ask(here, node.outside, 4)[0]
+
+
+@pytest.mark.parametrize("wish", (None, True, False))
+def test_G9_masquerade_of_a_network(node, netns, wish):
+    one = Attachment(node, netns, **({} if wish is None else {"ipMasq": wish}))
+    one.add_ok()
+    assert one.check().code == 0
+    own = one.address(4)
+    assert seen_by_outside(node, one) == (own if wish is False else node.ip(4))
+    with container() as other:
+        two = Attachment(node, other)
+        two.add_ok()
+        there = Place(other, two.address(4), two.address(6), interface="eth0")
+        here = Place(netns, own, one.address(6), interface="eth0")
+        assert udp_ask(here, there, 4)[0] == own  # inside: never
+        two.delete()
+    node.restart()
+    assert one.check().code == 0
+    one.delete()
+
+
+def test_G9_where_the_node_does_not(netns):
+    with Node(options=("--no-masquerade",)) as node:
+        one = Attachment(node, netns, ipMasq=True)
+        answer = one.add()
+        assert answer.code == 7
+        assert "ipMasq" in answer.msg
+        assert one.link() is None
+
+
+def test_A22_two_ids_with_one_port_name(node, netns):
+    """Ports are named by a hash of 40 bits. These two have one name: the second is refused, and
+    the first goes on."""
+    one = Attachment(node, netns, "caaf91")
+    with container() as other:
+        two = Attachment(node, other, "cf6934")
+        assert one.add_ok()["interfaces"][0]["name"] == "twb164defec5"
+        before = left(node)
+        answer = two.add()
+        assert answer.code == 101
+        assert "twb164defec5" in answer.msg and "caaf91" in answer.msg
+        assert left(node) == before
+        assert two.delete().code == 0
+        assert one.check().code == 0
+        assert pings(node.netns, one.address(4))
+        assert one.delete().code == 0
+        assert two.add_ok()["interfaces"][0]["name"] == "twb164defec5"
+        assert two.delete().code == 0

@@ -5,6 +5,7 @@ The names carry the numbers of the checklist in docs/design/cni.md.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
@@ -14,26 +15,37 @@ import time
 
 from cni import Attachment, container, left, pings
 from node import Node, binary
+from traffic import wait_for
 
 
-def test_A22_fifty_at_once(node):
-    with concurrent.futures.ThreadPoolExecutor(50) as pool:
-        contexts = [container() for _ in range(50)]
-        places = [context.__enter__() for context in contexts]
+def test_A22_two_hundred_adds(node):
+    """200 at once, as many as a shower of containers brings: all distinct, all of them work."""
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(200) as pool:
+        places = [stack.enter_context(container()) for _ in range(200)]
         all_of_them = [Attachment(node, netns) for netns in places]
-        try:
-            answers = list(pool.map(Attachment.add, all_of_them))
-            assert [a.code for a in answers] == [0] * 50
-            for family in (4, 6):
-                assert len({a.address(family) for a in all_of_them}) == 50
-            assert pings(places[0], all_of_them[49].address(4))
-            assert pings(places[49], all_of_them[0].address(6))
-            gone = list(pool.map(Attachment.delete, all_of_them))
-            assert [a.code for a in gone] == [0] * 50
-            assert left(node)[:3] == (set(), set(), [])
-        finally:
-            for context in contexts:
-                context.__exit__(None, None, None)
+        answers = list(pool.map(Attachment.add, all_of_them))
+        assert [a.code for a in answers] == [0] * 200
+        for family in (4, 6):
+            assert len({a.address(family) for a in all_of_them}) == 200
+            argv = ["ping", "-n", "-c", "1", "-W", "5"]
+            asked = [node.netns.popen(*argv, a.address(family), stdout=subprocess.DEVNULL)
+                     for a in all_of_them]  # fmt: skip
+            assert [one.wait() for one in asked] == [0] * 200
+        assert len({a.port() for a in all_of_them}) == 200
+        gone = list(pool.map(Attachment.delete, all_of_them))
+        assert [a.code for a in gone] == [0] * 200
+        assert wait_for(lambda: left(node)[:3] == (set(), set(), []))
+
+
+def test_A22_addresses_rest_a_minute(node):
+    """Released ones are not given again while others are free, in whatever number."""
+    with container() as netns:
+        one, seen = Attachment(node, netns), set()
+        for _ in range(40):
+            one.add_ok()
+            assert one.address(4) not in seen
+            seen.add(one.address(4))
+            assert one.delete().code == 0
 
 
 def test_A23_C7_plugin_killed_in_the_middle(node, attachment, netns):
