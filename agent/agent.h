@@ -118,7 +118,8 @@ struct agent_change {
 	size_t n_records;
 	const struct store_release *releases;
 	size_t n_releases;
-	bool dry_run; /* compile and try the room, but change nothing */
+	int64_t releases_before; /* as in struct store_change */
+	bool dry_run;		 /* compile and try the room, but change nothing */
 };
 
 struct agent_cost {

@@ -401,6 +401,8 @@ int agent_endpoint_forget(struct agent *a, struct endpoint *ep, struct agent_err
 		.n_records = r.n,
 		.releases = r.releases,
 		.n_releases = r.n_releases,
+		/* Addresses of IPv6 never come again, so nothing else would end their rest. */
+		.releases_before = (int64_t)now - IPAM_QUARANTINE,
 	};
 	int res = agent_change(a, &change, &cost, err);
 	if (res)

@@ -112,6 +112,7 @@ static int store(struct agent *a, const struct agent_change *c, struct agent_err
 		.n_endpoints = c->n_records,
 		.releases = c->releases,
 		.n_releases = c->n_releases,
+		.releases_before = c->releases_before,
 		.ids = ids,
 		.n_ids = n_ids,
 	};

@@ -7,7 +7,7 @@ selects it, connections are made that it allows and some that it denies, then th
 container go. All along, the agent's memory and files, the maps, the database and the addresses
 that rest are noted. After a warm-up of a third of the time (tables of bounded size fill up,
 addresses rest for a minute) a straight line is fitted to each; what it rises by, till the end,
-must stay below the limit.
+must stay below the limit. (`rss` is held to 10 MB as a whole: see CASES.)
 """
 
 import argparse
@@ -22,7 +22,7 @@ sys.path.insert(0, str(REPO / "tests" / "system"))
 sys.dont_write_bytecode = True
 
 SAMPLES = 120
-ROUND_SECONDS = 0.3  # a round at most this often
+ROUND_SECONDS = 0.6  # constant, or what rests and expires would follow the machine's load
 
 
 def parse():
@@ -41,11 +41,13 @@ from node import FAMILIES, Node, policy_object  # noqa: E402
 from traffic import tcp_works, udp_ask  # noqa: E402
 
 # What is noted: unit, and the rise that is allowed, as a part of the mean and as a number.
-# Memory moves by pages and the allocator's whims; files must not move at all.
+# Memory moves by pages and the allocator's whims. What is resident beside the anonymous memory is
+# files' pages, which come back by and by after the agent has given them back at its start; so
+# `rss` has only the limit that the agent has by itself. A sample's own connection may be counted.
 CASES = {
-    "rss": ("kB", 0.03, 256),
+    "rss": ("kB", None, 10240),
     "anonymous": ("kB", 0.05, 256),
-    "fds": ("", 0.0, 0.5),
+    "fds": ("", 0.0, 1.5),
     "threads": ("", 0.0, 0.5),
     "map_bytes": ("kB", 0.01, 0),
     "map_entries": ("", 0.05, 20),
@@ -120,8 +122,8 @@ def show(case, times, rows):
     unit, part, number = CASES[case]
     values = [row[case] for row in rows]
     mean, rose = sum(values) / len(values), rise(times, values)
-    limit = max(part * mean, number)
-    met = rose <= limit
+    limit = number if part is None else max(part * mean, number)
+    met = (max(values) if part is None else rose) <= limit
     if ARGS.json:
         row = {"case": case, "first": round(values[0], 1), "last": round(values[-1], 1),
                "mean": round(mean, 1), "rise": round(rose, 2), "limit": round(limit, 2),

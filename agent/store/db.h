@@ -30,6 +30,7 @@
 	X(RELEASE_PUT, "INSERT INTO releases(addr, time) VALUES(?1, ?2) "                          \
 		       "ON CONFLICT(addr) DO UPDATE SET time = ?2")                                \
 	X(RELEASE_DEL, "DELETE FROM releases WHERE addr = ?1")                                     \
+	X(RELEASE_END, "DELETE FROM releases WHERE time < ?1")                                     \
 	X(RELEASE_ALL, "SELECT addr, time FROM releases")                                          \
 	X(ID_PUT, "INSERT INTO ids(kind, key, id) VALUES(?1, ?2, ?3) "                             \
 		  "ON CONFLICT(kind, key) DO UPDATE SET id = ?3")                                  \

@@ -423,6 +423,8 @@ static int write_endpoints(struct store *s, const struct store_change *c)
 			err = db_run(&s->db, DB_RELEASE_DEL,
 				     DB_BLOB_VALUE(&rel->addr, sizeof(rel->addr)));
 	}
+	if (!err && c->releases_before)
+		err = db_run(&s->db, DB_RELEASE_END, DB_INT_VALUE(c->releases_before));
 	return err;
 }
 

@@ -68,6 +68,7 @@ struct store_change {
 	size_t n_endpoints;
 	const struct store_release *releases;
 	size_t n_releases;
+	int64_t releases_before;     /* those of an earlier time are over and go; 0: none */
 	const struct policy_id *ids; /* all numbers in use; NULL: unchanged */
 	size_t n_ids;
 };

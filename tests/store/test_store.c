@@ -307,6 +307,30 @@ static void test_endpoints_releases_sysctls(void **state)
 	assert_non_null(store_object(p->store, OBJECT_POD, "a", "one"));
 }
 
+static int sum_release(void *arg, const struct store_release *rel)
+{
+	*(int64_t *)arg += rel->time;
+	return 0;
+}
+
+/* Most addresses never come again, so their rows go by their time alone. */
+static void test_releases_that_are_over(void **state)
+{
+	struct place *p = *state;
+	const struct store_release rels[] = { { { .byte[15] = 1 }, 100 },
+					      { { .byte[15] = 2 }, 200 },
+					      { { .byte[15] = 3 }, 400 } };
+	struct store_change change = { .releases = rels, .n_releases = 3 };
+	int64_t sum = 0;
+
+	place_open(p);
+	assert_int_equal(store_write(p->store, &change), 0);
+	change = (struct store_change){ .releases_before = 200 };
+	assert_int_equal(store_write(p->store, &change), 0);
+	assert_int_equal(store_release_each(p->store, sum_release, &sum), 0);
+	assert_int_equal(sum, 600);
+}
+
 /* ---- whole or not at all ------------------------------------------------------------------------ */
 
 /* Writes pairs until it is killed; every transaction has both of a pair and one number more. */
@@ -546,6 +570,7 @@ int main(void)
 		STORE_TEST(test_lists),
 		STORE_TEST(test_numbers_follow),
 		STORE_TEST(test_endpoints_releases_sysctls),
+		STORE_TEST(test_releases_that_are_over),
 		STORE_TEST(test_killed_writer_leaves_whole_changes),
 		STORE_TEST(test_second_user_is_refused),
 		STORE_TEST(test_newer_schema_is_refused),
