@@ -4,7 +4,7 @@
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
- * clock; status.c, explain.c: answers; guard.c: the process's own
+ * clock; status.c, explain.c, ends.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
