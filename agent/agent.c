@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -14,6 +15,7 @@
 #include "log.h"
 #include "remover.h"
 #include "notify.h"
+#include "pins.h"
 #include "tick.h"
 #include "uplinks.h"
 
@@ -62,6 +64,24 @@ static uint32_t source_slot(void *arg, uint32_t ifindex, const union tw_addr *ad
 }
 
 /* ---- state ------------------------------------------------------------------------------------ */
+
+uint64_t agent_wall_seconds(const struct agent *a)
+{
+	return (uint64_t)a->started_at + (uv_hrtime() - a->started) / 1000000000u;
+}
+
+void agent_state_keep(struct agent *a)
+{
+	bool rewritten = false;
+	int res = store_keep(a->store, &rewritten);
+
+	if (res && !a->state_lost)
+		log_error("%s", store_error(a->store));
+	else if (rewritten)
+		log_warn("somebody deleted the database in %s; it is written anew",
+			 a->opts->state_dir);
+	a->state_lost = res;
+}
 
 static int state_open(struct agent *a, char *err, size_t err_len)
 {
@@ -284,6 +304,11 @@ static int kernel_switch(struct agent *a, char *err, size_t err_len)
 	if (moved.error)
 		log_error("the connections in maps of layout %u could not be taken over: %s",
 			  moved.from, strerror(-moved.error));
+	if (res)
+		return res;
+	res = pins_new(&a->pins, a);
+	if (res)
+		snprintf(err, err_len, "cannot watch what is pinned: %s", strerror(-res));
 	return res;
 }
 
@@ -296,6 +321,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = refuse_start(agent_check_dir(a, &refused), &refused, err, err_len);
 	if (!res)
 		res = kernel_open(a, err, err_len);
+	if (!res)
+		res = agent_restore_check(a, err, err_len);
 	if (!res)
 		res = uplinks_new(&a->uplinks, a, err, err_len);
 	if (!res)
@@ -333,6 +360,7 @@ static void agent_close(struct agent *a)
 	tick_free(a->tick);
 	kernel_drops_free(a->kernel_drops);
 	filters_free(a->filters);
+	pins_free(a->pins);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);
 	/* Handles close, and a worker that is under way ends. */
@@ -385,7 +413,7 @@ static int claim(const struct agent_options *opts, int *single, int *lock, char 
 
 int agent_run(const struct agent_options *opts)
 {
-	struct agent a = { .opts = opts, .started = uv_hrtime() };
+	struct agent a = { .opts = opts, .started = uv_hrtime(), .started_at = time(NULL) };
 	char why[2048] = "";
 	int single = -1, lock = -1;
 

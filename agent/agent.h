@@ -13,6 +13,7 @@
 #define AGENT_H
 
 #include <jansson.h>
+#include <time.h>
 #include <uv.h>
 
 #include "datapath.h"
@@ -68,16 +69,27 @@ struct agent {
 	struct uplinks *uplinks;
 	struct filters *filters;
 	struct kernel_drops *kernel_drops;
+	struct pins *pins;
 	struct slots *slots;
 	struct remover *remover;
 	uint32_t flow_cap; /* flows that one endpoint may hold */
 	uint64_t started;  /* uv_hrtime() */
+	time_t started_at; /* by the clock on the wall */
+	bool state_lost;   /* the database's file is not what it was, and that was said */
 };
+
+/*
+ * Seconds since the epoch, for what a later agent will read. It follows the clock of the start:
+ * when somebody sets the clock, no address is released too early or too late for that.
+ */
+uint64_t agent_wall_seconds(const struct agent *a);
 
 /* ---- start and stop (agent.c) --------------------------------------------------------------- */
 
 /* Runs until SIGTERM or SIGINT. 0, or 1 after a sentence on stderr. */
 int agent_run(const struct agent_options *opts);
+/* Is the file of the state still there? A deleted one is written anew. */
+void agent_state_keep(struct agent *a);
 /* The whole present state over the maps. */
 int agent_reconcile(struct agent *a, char *err, size_t err_len);
 
@@ -97,6 +109,8 @@ int guard_single(int *fd, char *err, size_t err_len);
  * the lock on run-dir, held for the life of the process.
  */
 int guard_dirs(const struct agent_options *opts, int *lock, char *err, size_t err_len);
+/* Mounts a bpffs at run-dir/bpf if there is none. */
+int guard_bpffs(const struct agent_options *opts, char *err, size_t err_len);
 void guard_pin_dir(const struct agent_options *opts, char *buf, size_t len);
 /* towpathd --uninstall: 0, or 1 after a sentence on stderr. */
 int agent_uninstall(const struct agent_options *opts);
@@ -181,6 +195,8 @@ void agent_endpoint_value(const struct agent *a, const struct endpoint *ep,
 
 /* At start: reads the records, and drops those whose interface is gone. */
 int agent_restore_records(struct agent *a, char *err, size_t err_len);
+/* With the data path open: the records belong to what runs. */
+int agent_restore_check(struct agent *a, char *err, size_t err_len);
 /* Then, with the maps right: ports have their programs and settings; ports of nobody go. */
 int agent_restore_ports(struct agent *a, char *err, size_t err_len);
 

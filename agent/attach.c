@@ -45,11 +45,6 @@ void agent_endpoint_value(const struct agent *a, const struct endpoint *ep, stru
 	memcpy(out->mac, ep->mac, sizeof(out->mac));
 }
 
-static uint64_t wall_seconds(void)
-{
-	return (uint64_t)time(NULL);
-}
-
 /* ---- ADD ------------------------------------------------------------------------------------ */
 
 /* An ADD under way: what is undone unless it is done. */
@@ -158,7 +153,7 @@ static int attempt_part(struct attempt *t, struct endpoint *ep, struct agent_err
 		.wish6 = t->req.wish6[ep->part],
 		.only_wishes = t->req.given,
 	};
-	int res = ipam_allocate(a->ipam, &wish, wall_seconds(), &ep->addr4, &ep->addr6, why,
+	int res = ipam_allocate(a->ipam, &wish, agent_wall_seconds(a), &ep->addr4, &ep->addr6, why,
 				sizeof(why));
 
 	if (res)
@@ -386,7 +381,7 @@ static void removal_add(struct removal *r, struct endpoint *ep, uint64_t now)
 
 int agent_endpoint_forget(struct agent *a, struct endpoint *ep, struct agent_error *err)
 {
-	const uint64_t now = wall_seconds();
+	const uint64_t now = agent_wall_seconds(a);
 	struct endpoint *part = NULL;
 	struct removal r = {};
 	struct agent_cost cost;

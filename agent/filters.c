@@ -22,16 +22,18 @@ static bool clsact_mode(const struct agent *a)
 	return !strcmp(datapath_attach_mode(a->dp), "clsact");
 }
 
-static void put_back(struct agent *a)
+void filters_put_back(struct agent *a, uint32_t ifindex)
 {
 	const struct endpoint *ep;
 
 	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
+		if (ifindex && ep->port_ifindex != ifindex)
+			continue;
 		if (datapath_attached(a->dp, ep->port_ifindex) || !endpoint_link_exists(ep))
 			continue;
 		int res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
 
-		log_warn("somebody has deleted the filters of %s; they are %s", ep->port,
+		log_warn("somebody has taken the programs off %s; they are %s", ep->port,
 			 res ? strerror(-res) : "put back");
 	}
 	uplinks_put_back(a->uplinks);
@@ -149,7 +151,7 @@ static void watch_ready(uv_poll_t *poll, int status, int events)
 	unsigned int seen = events_read(f);
 
 	if (seen & SEEN_DELETED && clsact_mode(f->a))
-		put_back(f->a);
+		filters_put_back(f->a, 0);
 	int res = seen & SEEN_QDISC ? queues_scan(f->a, queues_changed) : 0;
 	if (res)
 		log_warn("cannot see which ports have queues: %s", strerror(-res));
@@ -178,7 +180,7 @@ int filters_new(struct filters **out, struct agent *a)
 	uv_poll_start(&f->poll, UV_READABLE, watch_ready);
 	/* What happened before the watch began. */
 	if (clsact_mode(a))
-		put_back(a);
+		filters_put_back(a, 0);
 	*out = f;
 	return queues_scan(a, queues_changed);
 }

@@ -12,8 +12,13 @@
 #ifndef AGENT_FILTERS_H
 #define AGENT_FILTERS_H
 
+#include <stdint.h>
+
 struct agent;
 struct filters;
+
+/* Attaches to ports and uplinks what somebody has taken off; ifindex 0: to all of them. */
+void filters_put_back(struct agent *a, uint32_t ifindex);
 
 /* -errno. */
 int filters_new(struct filters **out, struct agent *a);

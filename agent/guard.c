@@ -161,6 +161,14 @@ static int bpffs_mount(const char *dir, char *err, size_t err_len)
 	return res;
 }
 
+int guard_bpffs(const struct agent_options *opts, char *err, size_t err_len)
+{
+	char dir[4096];
+
+	guard_pin_dir(opts, dir, sizeof(dir));
+	return bpffs_mount(dir, err, err_len);
+}
+
 /* The pins and the socket of a run-dir belong to one agent, whatever namespace it is in. */
 static int lock_take(const struct agent_options *opts, int *fd, char *err, size_t err_len)
 {
@@ -203,5 +211,5 @@ int guard_dirs(const struct agent_options *opts, int *lock, char *err, size_t er
 	res = dir_make(path, 0755, err, err_len);
 	if (!res)
 		res = lock_take(opts, lock, err, err_len);
-	return res ? res : bpffs_mount(path, err, err_len);
+	return res ? res : guard_bpffs(opts, err, err_len);
 }

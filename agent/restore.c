@@ -3,8 +3,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <net/if.h>
 #include <string.h>
-#include <time.h>
+#include <towpath/attachment.h>
 
 #include "agent.h"
 #include "log.h"
@@ -55,7 +56,7 @@ static int record_drop(struct restore *r, const struct endpoint *ep)
 		if (!addr_is_none(addrs[i]))
 			releases[r->n_releases++] = (struct store_release){
 				.addr = *addrs[i],
-				.time = (int64_t)time(NULL),
+				.time = (int64_t)agent_wall_seconds(r->a),
 			};
 	log_info("endpoint %s/%s (%.12s %s): its interface is gone, so it is dropped", ep->ns,
 		 ep->pod, ep->container_id, ep->ifname);
@@ -112,8 +113,10 @@ static int record_read(void *arg, const struct store_endpoint *row)
 static int release_read(void *arg, const struct store_release *rel)
 {
 	const struct agent *a = arg;
+	uint64_t now = agent_wall_seconds(a), time = (uint64_t)rel->time;
 
-	return ipam_restore_release(a->ipam, &rel->addr, (uint64_t)rel->time);
+	/* One in the future is of a clock that was set back since; it rests from now on. */
+	return ipam_restore_release(a->ipam, &rel->addr, time < now ? time : now);
 }
 
 int agent_restore_records(struct agent *a, char *err, size_t err_len)
@@ -139,6 +142,35 @@ int agent_restore_records(struct agent *a, char *err, size_t err_len)
 		res = store_release_each(a->store, release_read, a);
 	if (res)
 		snprintf(err, err_len, "%s", store_error(a->store));
+	return res;
+}
+
+static int port_running(void *arg, uint32_t slot, const struct tw_endpoint *ep)
+{
+	char name[IF_NAMESIZE];
+
+	*(uint32_t *)arg += if_indextoname(ep->ifindex, name) && tw_port_name_valid(name);
+	return 0;
+}
+
+/*
+ * An endpoint is recorded before the kernel knows it. If some run and none is recorded, then the
+ * database was lost, and starting without it would take the network from all of them and the
+ * policies from the node.
+ */
+int agent_restore_check(struct agent *a, char *err, size_t err_len)
+{
+	uint32_t running = 0;
+	int res = slots_count(a->slots) ? 0 : datapath_endpoint_each(a->dp, port_running, &running);
+
+	if (!res && running) {
+		snprintf(err, err_len,
+			 "the database in %s knows nothing of the %u endpoints that run on this "
+			 "node: put a backup in its place, or run 'towpath uninstall' to begin "
+			 "anew without them",
+			 a->opts->state_dir, running);
+		return -ENODATA;
+	}
 	return res;
 }
 

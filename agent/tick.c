@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "pins.h"
 
 #define SECOND_MS 1000
 /* Events are polled (I13): fast while there are some, slowly when there are none. */
@@ -122,6 +123,8 @@ static void second_timer(uv_timer_t *timer)
 
 	datapath_heartbeat(t->a->dp);
 	collect_start(t);
+	agent_state_keep(t->a);
+	pins_tick(t->a->pins);
 	if (++t->seconds % SWEEP_SECONDS == 0)
 		agent_endpoint_sweep(t->a);
 }

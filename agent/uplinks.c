@@ -378,7 +378,7 @@ void uplinks_put_back(struct uplinks *u)
 			continue;
 		int res = datapath_attach_uplink(u->a->dp, u->v[i].ifindex, u->v[i].name);
 
-		log_warn("somebody has deleted the filters of %s; they are %s", u->v[i].name,
+		log_warn("somebody has taken the programs off %s; they are %s", u->v[i].name,
 			 res ? strerror(-res) : "put back");
 	}
 }

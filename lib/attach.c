@@ -86,6 +86,31 @@ static bool is_unsupported(int res)
 	return res == -EOPNOTSUPP || res == -EINVAL;
 }
 
+/* A link that is there without a pin of ours; or -ENOENT. */
+static int tcx_find(struct datapath *dp, enum hook_kind kind, uint32_t ifindex)
+{
+	const uint32_t type = hook_types[kind].egress ? BPF_TCX_EGRESS : BPF_TCX_INGRESS;
+	struct bpf_prog_info prog = {};
+	uint32_t id = 0, len = sizeof(prog);
+
+	if (bpf_prog_get_info_by_fd(program_fd(dp, hook_program(dp, kind)), &prog, &len))
+		return -errno;
+	while (!bpf_link_get_next_id(id, &id)) {
+		struct bpf_link_info info = {};
+		int fd = bpf_link_get_fd_by_id(id);
+
+		len = sizeof(info);
+		if (fd < 0)
+			continue;
+		if (!bpf_link_get_info_by_fd(fd, &info, &len) && info.type == BPF_LINK_TYPE_TCX &&
+		    info.prog_id == prog.id && info.tcx.ifindex == ifindex &&
+		    info.tcx.attach_type == type)
+			return fd;
+		close(fd);
+	}
+	return -ENOENT;
+}
+
 static int tcx_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifindex)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts);
@@ -94,8 +119,12 @@ static int tcx_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifindex
 
 	fd = bpf_link_create(program_fd(dp, hook_program(dp, kind)), (int)ifindex,
 			     hook_types[kind].egress ? BPF_TCX_EGRESS : BPF_TCX_INGRESS, &opts);
+	if (fd < 0 && errno == EEXIST)
+		fd = tcx_find(dp, kind, ifindex);
+	else if (fd < 0)
+		fd = -errno;
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (!dp->pin_dir[0])
 		return 0; /* the descriptor keeps it, until the process ends */
 	link_path(dp, kind, ifindex, path);
@@ -203,6 +232,13 @@ static int link_name_parse(const char *name, enum hook_kind *kind, uint32_t *ifi
 		return 0;
 	}
 	return -EINVAL;
+}
+
+int link_name_ifindex(const char *name, uint32_t *ifindex)
+{
+	enum hook_kind kind;
+
+	return link_name_parse(name, &kind, ifindex);
 }
 
 /* Calls fn for each pinned link. fn may unlink. */

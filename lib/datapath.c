@@ -126,7 +126,7 @@ static int sizes_set(struct towpath_bpf *skel, const struct datapath_options *op
 }
 
 /* Maps that every load makes anew: scratch memory, constants, and the jump table. */
-static bool map_is_private(const struct bpf_map *map)
+bool map_is_private(const struct bpf_map *map)
 {
 	const char *name = bpf_map__name(map);
 
@@ -179,7 +179,7 @@ static int maps_reuse(struct datapath *dp, char *err, size_t err_len)
 	return 0;
 }
 
-static int maps_pin(struct datapath *dp)
+int maps_pin(struct datapath *dp)
 {
 	struct bpf_map *map;
 
@@ -224,7 +224,7 @@ static int jumps_fill(struct datapath *dp)
  */
 static const char *const jump_pins[2] = { "jumps_a", "jumps_b" };
 
-static int jumps_pin(struct datapath *dp)
+int jumps_pin(const struct datapath *dp, int fd)
 {
 	char path[PATH_MAX];
 	int i;
@@ -235,7 +235,7 @@ static int jumps_pin(struct datapath *dp)
 	/* Both there: an agent died between switching links and clearing up. Links may use either. */
 	if (i && !access(path, F_OK))
 		snprintf(path, sizeof(path), "%.3900s/jumps_%d", dp->pin_dir, getpid());
-	return bpf_obj_pin(bpf_map__fd(dp->skel->maps.tw_jumps), path) ? -errno : 0;
+	return bpf_obj_pin(fd, path) ? -errno : 0;
 }
 
 /* After the links were switched: every other jump table is unused. */
@@ -270,7 +270,7 @@ static void jumps_tidy(struct datapath *dp)
 		closedir(dir);
 }
 
-static int pin_dirs_make(const struct datapath *dp)
+int pin_folders_make(const struct datapath *dp)
 {
 	static const char *const names[] = { "", "/maps", "/links" };
 	char path[PATH_MAX];
@@ -291,7 +291,7 @@ static int pins_make(struct datapath *dp, char *err, size_t err_len)
 
 	if (!res && !dp->n_adopted) {
 		programs_forget(dp);
-		res = jumps_pin(dp);
+		res = jumps_pin(dp, bpf_map__fd(dp->skel->maps.tw_jumps));
 	}
 	if (res)
 		datapath_message(err, err_len, "cannot pin below %s: %s", dp->pin_dir,
@@ -387,7 +387,7 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 	dp->settings.csum_ipv6 = csum_ipv6_probe();
 	memcpy((void *)&dp->skel->rodata->tw_settings, &dp->settings, sizeof(dp->settings));
 	if (!res && dp->pin_dir[0]) {
-		res = pin_dirs_make(dp);
+		res = pin_folders_make(dp);
 		if (res)
 			datapath_message(err, err_len, "cannot make folders in %s: %s", dp->pin_dir,
 					 strerror(-res));
@@ -452,6 +452,7 @@ void datapath_close(struct datapath *dp)
 	ring_buffer__free(dp->ring);
 	datapath_tables_close(dp);
 	programs_close(dp);
+	pins_close(dp);
 	towpath_bpf__destroy(dp->skel);
 	free(dp);
 }

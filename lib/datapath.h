@@ -56,6 +56,23 @@ void datapath_close(struct datapath *dp);
 /* Takes everything below pin_dir out of the kernel: links, programs, maps. */
 int datapath_uninstall(const char *pin_dir);
 
+/*
+ * Holds on to the pins, once everything is in force: the bpffs cannot be unmounted any more, and
+ * what is deleted in it makes the descriptor readable that is returned (the data path's), or
+ * -errno.
+ */
+int datapath_pins_hold(struct datapath *dp);
+/*
+ * Reads what was deleted. Pins of maps and programs are made anew; a link is gone with its pin, so
+ * gone() is called with its interface, 0 for any of them, and may attach again. The data path's
+ * own deletions come here as well. -errno: a pin could not be made.
+ */
+int datapath_pins_read(struct datapath *dp, void (*gone)(void *arg, uint32_t ifindex), void *arg);
+/* Another file system is where the pins were (or none): they live, but nobody will find them. */
+bool datapath_pins_hidden(const struct datapath *dp);
+/* Pins everything in the bpffs that is in its place now. */
+int datapath_pins_bring(struct datapath *dp);
+
 /* Ports (veth host sides) and uplinks. Idempotent: an attached interface is left alone. */
 int datapath_attach_port(struct datapath *dp, uint32_t ifindex, const char *ifname);
 int datapath_attach_uplink(struct datapath *dp, uint32_t ifindex, const char *ifname);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The inside of struct datapath. datapath.c: load and pin; programs.c: programs of an earlier
- * agent; migrate.c: maps of another layout; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
+ * agent; pins.c: pins that were taken away; migrate.c: maps of another layout; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
  * window.c: mapped arrays.
  */
 #ifndef TOWPATH_DATAPATH_INTERNAL_H
@@ -75,6 +75,7 @@ struct class_range {
 
 struct towpath_bpf;
 struct bpf_program;
+struct bpf_map;
 
 struct datapath {
 	struct towpath_bpf *skel;
@@ -110,6 +111,9 @@ struct datapath {
 		int fd;
 	} *adopted; /* programs that an earlier agent loaded; none: this one's own */
 	size_t n_adopted;
+	int pins_dir;	/* the folder of the pins, held open; 0: not held */
+	int pins_watch; /* inotify */
+	int jumps_fd;	/* the jump table of programs that were taken over; 0: none were */
 	int nomasq_fd;
 	struct prefix6 *nomasq_staged;
 };
@@ -130,6 +134,18 @@ int program_fd(const struct datapath *dp, const struct bpf_program *prog);
 /* Before links or jumps change; and when they are in place. */
 void programs_forget(const struct datapath *dp);
 int programs_pin(const struct datapath *dp);
+bool programs_pinned(const struct datapath *dp); /* all of them, as programs_pin() left it */
+void programs_path(const struct datapath *dp, char path[PATH_MAX]);
+
+/* Pins, each made where it is missing. */
+bool map_is_private(const struct bpf_map *map);
+int pin_folders_make(const struct datapath *dp);
+int maps_pin(struct datapath *dp);
+int jumps_pin(const struct datapath *dp, int fd);
+bool jumps_pinned(const struct datapath *dp, int fd);
+void pins_close(struct datapath *dp);
+/* The interface in the name of a link's pin. -EINVAL: it is no such name. */
+int link_name_ifindex(const char *name, uint32_t *ifindex);
 
 /* The steps 1, 2 and 4 of migrate.c. Without another layout they do nothing. */
 int migrate_epochs(struct datapath *dp, char *err, size_t err_len);

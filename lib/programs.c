@@ -56,7 +56,7 @@ static uint64_t fingerprint(const struct datapath *dp)
 	return hash;
 }
 
-static void folder_path(const struct datapath *dp, char path[PATH_MAX])
+void programs_path(const struct datapath *dp, char path[PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%.3900s/progs_%016llx", dp->pin_dir,
 		 (unsigned long long)dp->fingerprint);
@@ -101,14 +101,14 @@ static bool has_map(const struct program_maps *maps, int fd)
 	return false;
 }
 
-/* A jump table that no pin holds any more is empty. */
-static bool has_jumps(const struct datapath *dp, const struct program_maps *maps)
+/* A pinned jump table of these maps; without a pin it would be empty. -ENOENT. */
+static int jumps_find(const struct datapath *dp, const struct program_maps *maps)
 {
 	DIR *dir = opendir(dp->pin_dir);
 	struct dirent *entry;
-	bool found = false;
+	int found = -ENOENT;
 
-	while (dir && !found && (entry = readdir(dir))) {
+	while (dir && found < 0 && (entry = readdir(dir))) {
 		char path[PATH_MAX];
 		int fd;
 
@@ -116,8 +116,9 @@ static bool has_jumps(const struct datapath *dp, const struct program_maps *maps
 			continue;
 		snprintf(path, sizeof(path), "%.3800s/%.255s", dp->pin_dir, entry->d_name);
 		fd = bpf_obj_get(path);
-		found = has_map(maps, fd);
-		if (fd >= 0)
+		if (has_map(maps, fd))
+			found = fd;
+		else if (fd >= 0)
 			close(fd);
 	}
 	if (dir)
@@ -125,15 +126,47 @@ static bool has_jumps(const struct datapath *dp, const struct program_maps *maps
 	return found;
 }
 
-/* Do they work on the very maps that this agent has opened? */
-static bool belongs(const struct datapath *dp, int from_container)
+bool jumps_pinned(const struct datapath *dp, int fd)
 {
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+
+	if (bpf_map_get_info_by_fd(fd, &info, &len))
+		return false;
+	const struct program_maps one = { .id = { info.id }, .n = 1 };
+	int pinned = jumps_find(dp, &one);
+	if (pinned < 0)
+		return false;
+	close(pinned);
+	return true;
+}
+
+/*
+ * Do they work on the very maps that this agent has opened, on each of them? A pin that was lost
+ * means a new map, which programs of an earlier agent know nothing of.
+ */
+static bool belongs(struct datapath *dp)
+{
+	const struct bpf_map *map;
 	struct program_maps maps;
 
-	return !program_maps(from_container, &maps) && has_jumps(dp, &maps) &&
-	       has_map(&maps, bpf_map__fd(dp->skel->maps.tw_flow4)) &&
-	       has_map(&maps, bpf_map__fd(dp->skel->maps.tw_flow6)) &&
-	       has_map(&maps, bpf_map__fd(dp->skel->maps.tw_epochs));
+	bpf_object__for_each_map(map, dp->skel->obj)
+	{
+		bool used = map_is_private(map);
+
+		for (size_t i = 0; i < dp->n_adopted && !used; i++)
+			used = !program_maps(dp->adopted[i].fd, &maps) &&
+			       has_map(&maps, bpf_map__fd(map));
+		if (!used)
+			return false;
+	}
+	if (program_maps(program_fd(dp, dp->skel->progs.tw_from_container), &maps))
+		return false;
+	int jumps = jumps_find(dp, &maps);
+	if (jumps < 0)
+		return false;
+	dp->jumps_fd = jumps;
+	return true;
 }
 
 static int adopted_get(const struct datapath *dp, const struct bpf_program *prog)
@@ -171,7 +204,7 @@ bool programs_adopt(struct datapath *dp)
 			break;
 		dp->adopted[dp->n_adopted++] = (struct adopted_program){ prog, fd };
 	}
-	if (dp->n_adopted < n || !belongs(dp, program_fd(dp, dp->skel->progs.tw_from_container))) {
+	if (dp->n_adopted < n || !belongs(dp)) {
 		programs_close(dp);
 		return false;
 	}
@@ -220,14 +253,28 @@ int programs_pin(const struct datapath *dp)
 	struct bpf_program *prog;
 	char path[PATH_MAX];
 
-	folder_path(dp, path);
+	programs_path(dp, path);
 	if (mkdir(path, 0700))
 		return -errno;
 	bpf_object__for_each_program(prog, dp->skel->obj)
 	{
 		program_path(dp, prog, path);
-		if (bpf_obj_pin(bpf_program__fd(prog), path))
+		if (bpf_obj_pin(program_fd(dp, prog), path))
 			return -errno;
 	}
 	return 0;
+}
+
+bool programs_pinned(const struct datapath *dp)
+{
+	struct bpf_program *prog;
+	char path[PATH_MAX];
+
+	bpf_object__for_each_program(prog, dp->skel->obj)
+	{
+		program_path(dp, prog, path);
+		if (access(path, F_OK))
+			return false;
+	}
+	return true;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *const db_sql[] = {
 #define DB_STATEMENT_SQL(name, sql) [DB_##name] = sql,
@@ -175,6 +176,15 @@ int db_open(struct db *db, const char *dir)
 				 NULL);
 	if (rc != SQLITE_OK)
 		return db_fail(db, rc);
+	/* SQLite opens what it cannot write for reading, and fails later without a reason. */
+	if (sqlite3_db_readonly(db->handle, "main") == 1) {
+		snprintf(
+			db->error, sizeof(db->error),
+			"the database %s is on a read-only file system; make it writable or choose "
+			"another --state-dir",
+			db->path);
+		return -EROFS;
+	}
 	sqlite3_extended_result_codes(db->handle, 1);
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_LOOKASIDE, NULL, 256, 64);
 	for (size_t i = 0; i < sizeof(pragmas) / sizeof(pragmas[0]); i++) {
@@ -193,6 +203,66 @@ void db_close(struct db *db)
 		sqlite3_finalize(db->statement[i]);
 	sqlite3_close(db->handle);
 	*db = (struct db){};
+}
+
+/* The deleted file is still open, and whole: a copy of it takes its place. */
+static int db_rewrite(struct db *db)
+{
+	char dir[sizeof(db->path)], wal[sizeof(db->path) + 8];
+	struct db fresh;
+	sqlite3_stmt *st = NULL;
+
+	/* Of the deleted one: to be applied to no other. */
+	snprintf(wal, sizeof(wal), "%s-wal", db->path);
+	unlink(wal);
+	int rc = sqlite3_prepare_v2(db->handle, "VACUUM INTO ?1", -1, &st, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_text(st, 1, db->path, -1, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(st);
+	int err = rc == SQLITE_DONE ? 0 : db_errno(db->handle, rc);
+	sqlite3_finalize(st);
+	snprintf(dir, sizeof(dir), "%s", db->path);
+	*strrchr(dir, '/') = '\0';
+	if (!err) {
+		err = db_open(&fresh, dir);
+		if (err)
+			db_close(&fresh);
+	}
+	if (err) {
+		unlink(db->path);
+		snprintf(db->error, sizeof(db->error),
+			 "the database %s was deleted and cannot be written anew (%s); make its "
+			 "folder writable, with room",
+			 db->path, strerror(-err));
+		return err;
+	}
+	/* Closing must not clear up the write-ahead log: that name is the new one's. */
+	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	db_close(db);
+	*db = fresh;
+	return 0;
+}
+
+int db_keep(struct db *db, bool *rewritten)
+{
+	int moved = 0;
+
+	sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+	if (!moved)
+		return 0;
+	if (access(db->path, F_OK)) {
+		int err = db_rewrite(db);
+
+		*rewritten |= !err;
+		return err;
+	}
+	snprintf(
+		db->error, sizeof(db->error),
+		"the database %s was replaced while towpathd runs; restart towpathd to use what is "
+		"there, or move it away to keep what is running",
+		db->path);
+	return -ESTALE;
 }
 
 static int db_bind(sqlite3_stmt *st, int at, const struct db_value *value)

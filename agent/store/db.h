@@ -7,6 +7,7 @@
 #define AGENT_STORE_DB_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #define DB_SCHEMA 1
@@ -57,6 +58,12 @@ struct db {
 /* See store_open(). The sentence is in db->error; db_close() is needed after failure, too. */
 int db_open(struct db *db, const char *dir);
 void db_close(struct db *db);
+/*
+ * To be called before each change: what is written to a file without a name is lost with the
+ * process. A file that was deleted is written anew from the open one (*rewritten); -ESTALE: there
+ * is another file in its place.
+ */
+int db_keep(struct db *db, bool *rewritten);
 
 /* One argument of a statement. */
 struct db_value {

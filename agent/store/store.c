@@ -478,10 +478,18 @@ static int transaction_end(struct store *s, int err)
 	return err;
 }
 
+int store_keep(struct store *s, bool *rewritten)
+{
+	return db_keep(&s->db, rewritten);
+}
+
 static int write_all(struct store *s, const struct store_change *c, const struct prepared *p)
 {
-	int err = db_run(&s->db, DB_BEGIN);
+	bool rewritten = false;
+	int err = store_keep(s, &rewritten);
 
+	if (!err)
+		err = db_run(&s->db, DB_BEGIN);
 	if (err)
 		return err;
 	err = write_objects(s, c);

@@ -74,11 +74,18 @@ struct store_change {
 };
 
 /*
- * Writes it. On failure nothing has changed: -ENOSPC disk full, -EIO and others. Objects that
+ * Writes it. On failure nothing has changed: -ENOSPC disk full, -ESTALE the file was replaced by
+ * another one, -EIO and others. Objects that
  * were replaced or deleted stay readable until store_sweep(), because the compiler borrows
  * them until its commit.
  */
 int store_write(struct store *s, const struct store_change *change);
+/*
+ * The file is there, under its name; if it was deleted, it is written anew first, and *rewritten
+ * set. store_write() does this by itself; called now and then, it keeps a state that does not
+ * change from being lost. -errno: see store_error().
+ */
+int store_keep(struct store *s, bool *rewritten);
 void store_sweep(struct store *s);
 
 /* Sysctls as they were before towpathd changed them; the first value put for a path stays. */
