@@ -65,11 +65,6 @@ static uint32_t source_slot(void *arg, uint32_t ifindex, const union tw_addr *ad
 
 /* ---- state ------------------------------------------------------------------------------------ */
 
-uint64_t agent_wall_seconds(const struct agent *a)
-{
-	return (uint64_t)a->started_at + (uv_hrtime() - a->started) / 1000000000u;
-}
-
 void agent_state_keep(struct agent *a)
 {
 	bool rewritten = false;
