@@ -221,7 +221,7 @@ MUTATIONS = [
         (ODD, "	if (s->packet.hook == TW_HOOK_FROM_UPLINK || s->packet.in == TW_IN_HOST)", "	if (reason)")),
     cut("I12", "packet", "i12_headers_that_lie",
         "a fragment may be a first and a later one at once",
-        (PACKET, "			if (fragment)", "			if (0)")),
+        (PACKET, "			fragment = true;\n", "			fragment = false;\n")),
     cut("I12", "packet", "i12_headers_that_lie",
         "headers may end behind the packet",
         (PACKET, "	if (p->l4_off > L3_OFF + p->len)", "	if (0)")),
