@@ -13,6 +13,7 @@
 #include "filters.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "rates.h"
 #include "remover.h"
 #include "notify.h"
 #include "pins.h"
@@ -278,6 +279,8 @@ static int watches_open(struct agent *a, char *err, size_t err_len)
 		return res;
 	res = filters_new(&a->filters, a);
 	if (!res)
+		res = rates_new(&a->rates, a);
+	if (!res)
 		res = tick_new(&a->tick, a);
 	if (res)
 		snprintf(err, err_len, "cannot watch this node: %s", strerror(-res));
@@ -353,6 +356,7 @@ static void agent_close(struct agent *a)
 	remover_free(a->remover);
 	api_free(a->api);
 	tick_free(a->tick);
+	rates_free(a->rates);
 	kernel_drops_free(a->kernel_drops);
 	filters_free(a->filters);
 	pins_free(a->pins);

@@ -4,7 +4,7 @@
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
- * clock; status.c, explain.c, ends.c: answers; guard.c: the process's own
+ * clock; rates.c, health.c, status.c, explain.c, ends.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -50,6 +50,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
 struct filters; /* filters.c */
+struct rates; /* rates.c */
 struct remover;
 struct kernel_drops;
 struct tick;
@@ -66,6 +67,7 @@ struct agent {
 	struct flow_log *flows;
 	struct api *api;
 	struct tick *tick;
+	struct rates *rates;
 	struct uplinks *uplinks;
 	struct filters *filters;
 	struct kernel_drops *kernel_drops;

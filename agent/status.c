@@ -10,7 +10,9 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "health.h"
 #include "kernel_drops.h"
+#include "rates.h"
 #include "tick.h"
 #include "uplinks.h"
 
@@ -101,6 +103,20 @@ static json_t *flow_log_json(const struct agent *a)
 			 (json_int_t)s.records, "kept", (int)s.kept, "capacity", (int)s.capacity);
 }
 
+/* Per second, over the last seconds. */
+static json_t *rates_json(struct agent *a)
+{
+	uint64_t n[RATE_COUNT];
+	double s;
+
+	rates_get(a->rates, &s, n);
+	s = s > 0 ? s : 1;
+	return json_pack("{s:f, s:f, s:f, s:f, s:f}", "seconds", s, "flows_opened",
+			 (double)n[RATE_FLOWS] / s, "packets_dropped", (double)n[RATE_DROPS] / s,
+			 "packets_denied", (double)n[RATE_DENIED] / s, "events_lost",
+			 (double)n[RATE_LOST] / s);
+}
+
 json_t *status_json(struct agent *a)
 {
 	struct policy_stats p;
@@ -119,7 +135,7 @@ json_t *status_json(struct agent *a)
 			  "sets", (int)p.sets, "versions", (int)p.versions);
 	return json_pack(
 		"{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s, s:b}, s:o, s:o, s:o, s:o, "
-		"s:o, s:o, s:I}",
+		"s:o, s:o, s:I, s:o, s:o}",
 		"version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
 		(json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
 		(json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
@@ -127,7 +143,7 @@ json_t *status_json(struct agent *a)
 		datapath_attach_mode(a->dp), "drop_reasons", kernel_drops_told(a->kernel_drops),
 		"counts", counts, "maps", maps_json(a), "drops", drops_json(a), "counters",
 		counters_json(a), "flow_log", flow_log_json(a), "pools", ipam_to_json(a->ipam),
-		"memory_kb", memory_kb());
+		"memory_kb", memory_kb(), "health", health_json(a), "rates", rates_json(a));
 }
 
 static int add_identity(void *arg, uint32_t identity, const char *what, uint32_t addrs)

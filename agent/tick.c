@@ -9,6 +9,7 @@
 #include "kernel_drops.h"
 #include "log.h"
 #include "pins.h"
+#include "rates.h"
 
 #define SECOND_MS 1000
 /* Events are polled (I13): fast while there are some, slowly when there are none. */
@@ -72,6 +73,12 @@ static void collect_start(struct tick *t)
 	t->collecting = !uv_queue_work(&t->a->loop, &t->collect, collect_work, collect_done);
 }
 
+int tick_collect_result(const struct tick *t)
+{
+	/* Of a pass that is under way the worker writes it. */
+	return __atomic_load_n(&t->collect_result, __ATOMIC_RELAXED);
+}
+
 void tick_collected(const struct tick *t, struct tw_collect_args *out)
 {
 	*out = t->last;
@@ -122,6 +129,7 @@ static void second_timer(uv_timer_t *timer)
 	struct tick *t = timer->data;
 
 	datapath_heartbeat(t->a->dp);
+	rates_look(t->a->rates);
 	collect_start(t);
 	agent_state_keep(t->a);
 	pins_tick(t->a->pins);

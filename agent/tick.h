@@ -20,6 +20,8 @@ void tick_free(struct tick *t);
 void tick_events(struct tick *t);
 /* Gives memory back a little later, when what is under way has freed its own. */
 void tick_release(struct tick *t);
+/* 0, or -errno of the last pass over the flow tables. */
+int tick_collect_result(const struct tick *t);
 /* What the last pass over the flow tables found. */
 void tick_collected(const struct tick *t, struct tw_collect_args *out);
 

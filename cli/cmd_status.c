@@ -142,7 +142,47 @@ static void print_counters(const struct cli *cli, const json_t *counters)
 	putchar('\n');
 }
 
-static int status_print(const struct cli *cli, const json_t *s)
+/* What is wrong stands first, each with what helps. */
+static void print_problems(const struct cli *cli, const json_t *problems)
+{
+	size_t i;
+	json_t *p;
+
+	json_array_foreach(problems, i, p)
+		printf("%sPROBLEM%s    %s\n           %s\n", cli_color(cli, CLI_RED),
+		       cli_plain(cli), cli_str(p, "text"), cli_str(p, "help"));
+	if (json_array_size(problems))
+		putchar('\n');
+}
+
+static void print_health(const struct cli *cli, const json_t *health)
+{
+	const json_t *hooks = json_object_get(health, "hooks");
+	const json_t *pins = json_object_get(health, "pins");
+	bool ok = json_is_true(json_object_get(health, "ok"));
+
+	printf("%shealth%s     %s; programs at %lld of %lld interfaces, %lld of %lld maps pinned, "
+	       "heartbeat %lld ms ago\n",
+	       cli_color(cli, ok ? CLI_GREEN : CLI_RED), cli_plain(cli), ok ? "good" : "bad",
+	       (long long)cli_int(hooks, "attached"), (long long)cli_int(hooks, "expected"),
+	       (long long)cli_int(pins, "here"), (long long)cli_int(pins, "expected"),
+	       (long long)cli_int(health, "heartbeat_ms"));
+}
+
+static double real(const json_t *object, const char *key)
+{
+	return json_number_value(json_object_get(object, key));
+}
+
+static void print_rates(const json_t *rates)
+{
+	printf("rates      %.1f new flows/s, %.1f packets dropped/s, %.1f of them by policy (last "
+	       "%.0f s)\n",
+	       real(rates, "flows_opened"), real(rates, "packets_dropped"),
+	       real(rates, "packets_denied"), real(rates, "seconds"));
+}
+
+static void status_print(const struct cli *cli, const json_t *s)
 {
 	static const struct count objects[] = {
 		{ "pods", "pod" }, { "namespaces", "namespace" }, { "policies", "policy" }, {}
@@ -154,11 +194,13 @@ static int status_print(const struct cli *cli, const json_t *s)
 						 {} };
 	const json_t *kernel = json_object_get(s, "kernel"), *node = json_object_get(s, "node");
 	const json_t *log = json_object_get(s, "flow_log");
+	const json_t *health = json_object_get(s, "health");
 	char up[32], memory[32], kept[32], capacity[32], events[32];
 
-	printf("%sagent%s      towpathd %s, pid %lld, up %s, %s\n", cli_color(cli, CLI_GREEN),
-	       cli_plain(cli), cli_str(s, "version"), (long long)cli_int(s, "pid"),
-	       cli_duration(up, (uint64_t)cli_int(s, "uptime_s")),
+	print_problems(cli, json_object_get(health, "problems"));
+	print_health(cli, health);
+	printf("agent      towpathd %s, pid %lld, up %s, %s\n", cli_str(s, "version"),
+	       (long long)cli_int(s, "pid"), cli_duration(up, (uint64_t)cli_int(s, "uptime_s")),
 	       cli_bytes(memory, (uint64_t)cli_int(s, "memory_kb") * 1024));
 	printf("kernel     %s, programs attached by %s\n", cli_str(kernel, "release"),
 	       cli_str(kernel, "attach"));
@@ -167,6 +209,7 @@ static int status_print(const struct cli *cli, const json_t *s)
 	print_list("pools", json_object_get(s, "pools"), print_pool, "none");
 	print_counts("objects", json_object_get(s, "counts"), objects);
 	print_counts("in force", json_object_get(s, "counts"), compiled);
+	print_rates(json_object_get(s, "rates"));
 	printf("flow log   %s of %s records, %s events since the start\n",
 	       cli_number(kept, (uint64_t)cli_int(log, "kept")),
 	       cli_number(capacity, (uint64_t)cli_int(log, "capacity")),
@@ -174,7 +217,6 @@ static int status_print(const struct cli *cli, const json_t *s)
 	print_maps(cli, json_object_get(s, "maps"));
 	print_drops(cli, json_object_get(s, "drops"));
 	print_counters(cli, json_object_get(s, "counters"));
-	return CLI_OK;
 }
 
 static int status_run(struct cli *cli, int argc, char **argv)
@@ -188,18 +230,29 @@ static int status_run(struct cli *cli, int argc, char **argv)
 		return ret;
 	if (cli_connect(cli))
 		return CLI_REFUSED;
-	tw_client_timeout(cli->client, 10000); /* a stuck agent is a status too */
+	tw_client_timeout(cli->client, 5000); /* a stuck agent is a status too */
 	ret = cli_call(cli, "GET", "/v1/status", NULL, &reply);
 	if (ret)
 		return ret;
-	return cli->output == CLI_TABLE ? status_print(cli, reply) : cli_print(cli, reply);
+	if (cli->output == CLI_TABLE)
+		status_print(cli, reply);
+	else
+		ret = cli_print(cli, reply);
+	if (!ret && json_is_false(json_object_get(json_object_get(reply, "health"), "ok")))
+		ret = CLI_REFUSED;
+	return ret;
 }
 
 const struct cli_command cmd_status = {
 	.name = "status",
 	.usage = "",
 	.summary = "show the agent, the kernel side, map fill and drops on one screen",
+	.details = "What is wrong stands first, with what helps; the exit status is then 1. Rates "
+		   "are\n"
+		   "those of the last seconds; counters and drops are since the maps were made.\n",
 	.examples = "  towpath status\n"
+		    "  towpath status > /dev/null || alert\n"
+		    "  towpath status -o json | jq '.health.problems[]'\n"
 		    "  towpath status -o json | jq .drops\n"
 		    "  towpath --socket /run/other/towpath.sock status\n",
 	.run = status_run,

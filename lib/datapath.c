@@ -196,6 +196,28 @@ int maps_pin(struct datapath *dp)
 	return 0;
 }
 
+size_t datapath_pins(struct datapath *dp, size_t *expected, const char **missing)
+{
+	const struct bpf_map *map;
+	size_t n = 0, here = 0;
+
+	bpf_object__for_each_map(map, dp->skel->obj)
+	{
+		char path[PATH_MAX];
+
+		if (map_is_private(map))
+			continue;
+		n++;
+		map_pin_path(dp, map, path);
+		if (!access(path, F_OK))
+			here++;
+		else
+			*missing = bpf_map__name(map);
+	}
+	*expected = n;
+	return here;
+}
+
 static int jumps_fill(struct datapath *dp)
 {
 	const struct {
@@ -483,6 +505,22 @@ void datapath_heartbeat(struct datapath *dp)
 	struct tw_clock clock = {};
 
 	clock_read(dp, &clock);
+}
+
+int datapath_heartbeat_age(struct datapath *dp, uint64_t *ms)
+{
+	const struct tw_config *config = window_at(&dp->config, 0);
+	struct tw_clock clock = {};
+
+	if (!config)
+		return -ENOMEM;
+	uint32_t last = __atomic_load_n(&config->heartbeat, __ATOMIC_RELAXED);
+	int res = syscall_run(dp, dp->skel->progs.tw_heartbeat, &clock, sizeof(clock));
+
+	if (res)
+		return res;
+	*ms = (uint64_t)((uint32_t)clock.jiffies - last) * 1000 / dp->settings.hz;
+	return 0;
 }
 
 int datapath_collect(struct datapath *dp, struct tw_collect_args *args)

@@ -53,6 +53,8 @@ struct datapath_migration {
 int datapath_switch(struct datapath *dp, struct datapath_migration *out, char *err, size_t err_len);
 /* Closes handles; what is pinned goes on working. */
 void datapath_close(struct datapath *dp);
+/* How many maps are pinned, of how many that should be; *missing is set to one that is not. */
+size_t datapath_pins(struct datapath *dp, size_t *expected, const char **missing);
 /* Takes everything below pin_dir out of the kernel: links, programs, maps. */
 int datapath_uninstall(const char *pin_dir);
 
@@ -144,6 +146,8 @@ int datapath_uplink_set(struct datapath *dp, uint32_t ifindex, const struct tw_u
 int datapath_uplink_del(struct datapath *dp, uint32_t ifindex);
 
 void datapath_heartbeat(struct datapath *dp);
+/* How long ago the last heartbeat was; and gives one. -errno: the kernel does not take it. */
+int datapath_heartbeat_age(struct datapath *dp, uint64_t *ms);
 /* One pass over the flow tables; thread-safe. */
 int datapath_collect(struct datapath *dp, struct tw_collect_args *args);
 

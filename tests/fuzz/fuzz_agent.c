@@ -7,8 +7,10 @@
 
 #include "api/api.h"
 #include "fuzz.h"
+#include "health.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "rates.h"
 #include "remover.h"
 #include "tick.h"
 #include "uplinks.h"
@@ -148,6 +150,17 @@ void kernel_drops_json(struct kernel_drops *k, json_t *list)
 bool kernel_drops_told(const struct kernel_drops *k)
 {
 	return false;
+}
+
+json_t *health_json(struct agent *a)
+{
+	return json_object();
+}
+
+void rates_get(struct rates *r, double *seconds, uint64_t count[RATE_COUNT])
+{
+	memset(count, 0, RATE_COUNT * sizeof(*count));
+	*seconds = 1;
 }
 
 void tick_events(struct tick *t)
