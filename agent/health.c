@@ -17,6 +17,8 @@
 /* Of the same kind: a node whose hooks are all gone has one cause, not a thousand. */
 #define PROBLEMS_OF_A_KIND 8u
 
+/* The agent puts back what was taken off; what still is missing, it could not. */
+#define PUT_BACK "the log of towpathd says why it cannot put it back; then restart it"
 #define RESTART "restart towpathd; traffic goes on meanwhile"
 
 __attribute__((format(printf, 4, 5))) static void problem(json_t *list, const char *what,
@@ -56,7 +58,7 @@ static json_t *hooks_check(struct agent *a, json_t *problems)
 		if (datapath_attached(a->dp, ep->port_ifindex))
 			attached++;
 		else
-			problem(problems, "hook", RESTART,
+			problem(problems, "hook", PUT_BACK,
 				"the programs are not attached to %s, the port of %s/%s: its "
 				"traffic is not filtered",
 				ep->port, ep->ns, ep->pod);
@@ -69,7 +71,7 @@ static json_t *hooks_check(struct agent *a, json_t *problems)
 				      (uint32_t)json_integer_value(json_object_get(u, "ifindex"))))
 			attached++;
 		else
-			problem(problems, "hook", RESTART,
+			problem(problems, "hook", PUT_BACK,
 				"the program is not attached to the uplink %s: what comes from "
 				"outside is not filtered",
 				name);
@@ -91,10 +93,25 @@ static json_t *pins_check(struct agent *a, json_t *problems)
 	size_t expected = 0, here = datapath_pins(a->dp, &expected, &missing);
 
 	if (missing)
-		problem(problems, "pin", "restart towpathd; open connections are judged anew",
-			"%zu of %zu maps are not pinned (%s): they would go with this agent",
-			expected - here, expected, missing);
+		problem(problems, "pin",
+			"delete what is in its place in <run-dir>/bpf/maps, for the agent to pin "
+			"it "
+			"anew; its log says why it could not",
+			"the pin of %s is gone, or another map's (%zu of %zu are right): the next "
+			"agent would not find it",
+			missing, here, expected);
 	return json_pack("{s:I, s:I}", "expected", (json_int_t)expected, "here", (json_int_t)here);
+}
+
+static void state_check(const struct agent *a, json_t *problems)
+{
+	if (a->state_lost)
+		problem(problems, "state",
+			"make room, or make the folder writable; until then changes are refused, "
+			"and "
+			"traffic goes on",
+			"the database in %s cannot be kept: %s", a->opts->state_dir,
+			strerror(-a->state_lost));
 }
 
 static json_int_t heartbeat_check(struct agent *a, json_t *problems)
@@ -184,6 +201,7 @@ json_t *health_json(struct agent *a)
 	json_t *pins = pins_check(a, problems);
 	json_int_t heartbeat = heartbeat_check(a, problems);
 
+	state_check(a, problems);
 	rates_check(a, problems);
 	fill_check(a, problems);
 	pools_check(a, problems);

@@ -134,7 +134,7 @@ bool map_is_private(const struct bpf_map *map)
 	       !strcmp(name, "tw_scratch");
 }
 
-static void map_pin_path(const struct datapath *dp, const struct bpf_map *map, char path[PATH_MAX])
+void map_pin_path(const struct datapath *dp, const struct bpf_map *map, char path[PATH_MAX])
 {
 	snprintf(path, PATH_MAX, "%.3900s/maps/v%d/%s", dp->pin_dir, TW_ABI_VERSION,
 		 bpf_map__name(map));
@@ -194,28 +194,6 @@ int maps_pin(struct datapath *dp)
 			return -errno;
 	}
 	return 0;
-}
-
-size_t datapath_pins(struct datapath *dp, size_t *expected, const char **missing)
-{
-	const struct bpf_map *map;
-	size_t n = 0, here = 0;
-
-	bpf_object__for_each_map(map, dp->skel->obj)
-	{
-		char path[PATH_MAX];
-
-		if (map_is_private(map))
-			continue;
-		n++;
-		map_pin_path(dp, map, path);
-		if (!access(path, F_OK))
-			here++;
-		else
-			*missing = bpf_map__name(map);
-	}
-	*expected = n;
-	return here;
 }
 
 static int jumps_fill(struct datapath *dp)

@@ -139,6 +139,7 @@ void programs_path(const struct datapath *dp, char path[PATH_MAX]);
 
 /* Pins, each made where it is missing. */
 bool map_is_private(const struct bpf_map *map);
+void map_pin_path(const struct datapath *dp, const struct bpf_map *map, char path[PATH_MAX]);
 int pin_folders_make(const struct datapath *dp);
 int maps_pin(struct datapath *dp);
 int jumps_pin(const struct datapath *dp, int fd);

@@ -59,6 +59,42 @@ void pins_close(struct datapath *dp)
 	dp->pins_dir = dp->pins_watch = dp->jumps_fd = 0;
 }
 
+/* Whether path is a pin of this map, and not of another one. */
+static bool is_pin_of(const char *path, const struct bpf_map *map)
+{
+	struct bpf_map_info ours = {}, there = {};
+	uint32_t len = sizeof(ours);
+	int fd = bpf_obj_get(path);
+	bool same = fd >= 0 && !bpf_map_get_info_by_fd(fd, &there, &len) &&
+		    !bpf_map_get_info_by_fd(bpf_map__fd(map), &ours, &len) && ours.id == there.id;
+
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
+size_t datapath_pins(struct datapath *dp, size_t *expected, const char **missing)
+{
+	const struct bpf_map *map;
+	size_t n = 0, right = 0;
+
+	bpf_object__for_each_map(map, dp->skel->obj)
+	{
+		char path[PATH_MAX];
+
+		if (map_is_private(map))
+			continue;
+		n++;
+		map_pin_path(dp, map, path);
+		if (is_pin_of(path, map))
+			right++;
+		else
+			*missing = bpf_map__name(map);
+	}
+	*expected = n;
+	return right;
+}
+
 bool datapath_pins_hidden(const struct datapath *dp)
 {
 	struct stat ours, there;

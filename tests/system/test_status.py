@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """`towpath status`: what is wrong stands first and says what to do; the exit status tells."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -42,28 +44,44 @@ def test_a_good_node(own):
     assert "programs at 2 of 2 interfaces" in own.towpath("status").stdout
 
 
+def take_place(pin):
+    """A folder in the place of a pin, so that the agent, which is quick, cannot make it anew."""
+    for _ in range(1000):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            pin.unlink()
+            pin.mkdir()
+            return
+    raise AssertionError(f"{pin} comes back too fast")
+
+
 def test_a_hook_that_is_gone(own):
     endpoint = own.pod.endpoint()
-    (own.run_dir / f"bpf/links/port_in_{endpoint['port_ifindex']}").unlink()
-    found = problems(own)
-    assert set(found) == {"hook"}
-    assert endpoint["port"] in found["hook"]["text"] and "shop/web" in found["hook"]["text"]
-    # What is advised helps.
-    own.stop()
-    own.start()
-    assert problems(own) == {}
-    (own.run_dir / f"bpf/links/uplink_in_{own.netns.ifindex('up0')}").unlink()
-    assert "up0" in problems(own)["hook"]["text"]
+    for name, ifindex in (("port_in", endpoint["port_ifindex"]),
+                          ("uplink_in", own.netns.ifindex("up0"))):  # fmt: skip
+        pin = own.run_dir / f"bpf/links/{name}_{ifindex}"
+        take_place(pin)
+        found = problems(own)
+        assert set(found) == {"hook"}
+        assert (endpoint["port"] if name == "port_in" else "up0") in found["hook"]["text"]
+        pin.rmdir()
+        assert wait_for(lambda: own.status()["health"]["ok"], 30, 0.1)
 
 
-def test_a_pin_that_is_gone(own):
-    (pin,) = own.run_dir.glob("bpf/maps/*/tw_peers")
-    pin.unlink()
+def test_a_pin_that_is_another_maps(own):
+    (peers,) = own.run_dir.glob("bpf/maps/*/tw_peers")
+    nomasq = peers.with_name("tw_nomasq")
+    peers.rename(nomasq)
+
+    def wrong():
+        pins = own.status()["health"]["pins"]
+        return pins["expected"] - pins["here"]
+
+    # The one that was moved away is made anew at once.
+    assert wait_for(lambda: wrong() == 1, 20, 0.1)
     found = problems(own)
-    assert set(found) == {"pin"} and "tw_peers" in found["pin"]["text"]
-    own.stop()
-    own.start()
-    assert problems(own) == {}
+    assert set(found) == {"pin"} and "tw_nomasq" in found["pin"]["text"]
+    nomasq.unlink()
+    assert wait_for(lambda: own.status()["health"]["ok"], 30, 0.1)
 
 
 def test_an_uplink_that_is_down(own):
@@ -72,6 +90,15 @@ def test_an_uplink_that_is_down(own):
     found = problems(own)
     assert set(found) == {"uplink"} and "up0" in found["uplink"]["text"]
     own.netns.ip("link set up0 up")
+    assert wait_for(lambda: own.status()["health"]["ok"], 20, 0.1)
+
+
+def test_a_state_that_cannot_be_kept(own):
+    shutil.rmtree(own.state_dir)
+    assert wait_for(lambda: not own.status()["health"]["ok"], 20, 0.1)
+    found = problems(own)
+    assert set(found) == {"state"} and str(own.state_dir) in found["state"]["text"]
+    own.state_dir.mkdir()
     assert wait_for(lambda: own.status()["health"]["ok"], 20, 0.1)
 
 
