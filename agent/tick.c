@@ -161,6 +161,7 @@ int tick_new(struct tick **out, struct agent *a)
 void tick_start(struct tick *t)
 {
 	datapath_heartbeat(t->a->dp);
+	collect_start(t); /* until it is through, nobody knows how many flows there are */
 	uv_timer_start(&t->second, second_timer, SECOND_MS, SECOND_MS);
 	uv_timer_start(&t->events, events_timer, t->events_ms, 0);
 }

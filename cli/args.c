@@ -59,7 +59,7 @@ static void args_prepare(struct cli *cli)
 
 static bool parse_output(struct cli *cli, const char *text)
 {
-	static const char *const names[] = { "table", "json", "yaml", "line" };
+	static const char *const names[] = { "table", "json", "yaml", "compact" };
 
 	for (size_t i = 0; i < (cli->command->lines ? 4u : 3u); i++) {
 		if (strcmp(text, names[i]))
@@ -78,7 +78,7 @@ static bool common_option(struct cli *cli, int id)
 		if (parse_output(cli, optarg))
 			return true;
 		cli_usage(cli, "-o takes table, json%s, not \"%s\"",
-			  cli->command->lines ? ", yaml or line" : " or yaml", optarg);
+			  cli->command->lines ? ", yaml or compact" : " or yaml", optarg);
 		return false;
 	case OPT_SOCKET:
 		cli->socket = optarg;
@@ -242,8 +242,8 @@ static bool complete_value(const char *option, const char *begin)
 		const char *option;
 		const char *const words[8];
 	} known[] = {
-		{ "-o", { "table", "json", "yaml", "line" } },
-		{ "--output", { "table", "json", "yaml", "line" } },
+		{ "-o", { "table", "json", "yaml", "compact" } },
+		{ "--output", { "table", "json", "yaml", "compact" } },
 		{ "--color", { "auto", "always", "never" } },
 		{ "--verdict", { "allow", "deny" } },
 		{ "--type", { "new", "drop", "close", "revoke" } },

@@ -17,7 +17,7 @@
 
 enum cli_exit { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2 };
 
-enum cli_output { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_LINE };
+enum cli_output { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_COMPACT };
 
 #define cleanup_(fn) __attribute__((cleanup(fn)))
 static inline void cleanup_json(json_t **p)
@@ -48,7 +48,7 @@ struct cli_command {
 	const char *details;		  /* may be NULL */
 	const struct cli_option *options; /* ends with id 0; NULL: only those that all have */
 	const char *examples;
-	bool lines; /* has -o line */
+	bool lines; /* has -o compact */
 	bool rest;  /* a command of the user's follows "--" */
 	int (*run)(struct cli *cli, int argc, char **argv);
 };

@@ -2,6 +2,7 @@
 /* flows: the agent's flow log, as lines that can be read while they come. */
 #include "cli.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,17 +12,20 @@
 enum {
 	OPT_FROM = CLI_LONG,
 	OPT_TO,
-	OPT_END,
+	OPT_WITH,
 	OPT_VERDICT,
 	OPT_REASON,
 	OPT_POLICY,
 	OPT_TYPE,
 	OPT_LAST,
-	OPT_SINCE
+	OPT_SINCE,
+	OPT_UNTIL
 };
 
 #define LAST_DEFAULT "100"
 #define LAST_FOLLOW "10"
+#define LAST_ALL "4294967295"
+#define RETRY_MS 200
 
 enum column { COL_TIME, COL_VERDICT, COL_FROM, COL_TO, COL_PROTO, COL_WHY, COL_COUNT };
 
@@ -29,6 +33,7 @@ struct flows {
 	struct cli *cli;
 	size_t width[COL_COUNT]; /* the widest so far: columns only grow, as no line can wait */
 	uint64_t lines;
+	json_int_t seq; /* of the last flow that was seen */
 };
 
 /* "demo/web:80", "world 10.0.0.1:53", "host [fd00::1]:22"; full: with the pod's address. */
@@ -100,6 +105,18 @@ static void counters_text(const json_t *flow, FILE *out)
 	}
 }
 
+static void duration_text(const json_t *flow, FILE *out)
+{
+	const json_t *duration = json_object_get(flow, "duration_ms");
+	double seconds = (double)json_integer_value(duration) / 1000;
+	char buf[32];
+
+	if (duration && seconds < 60)
+		fprintf(out, " after %.*f s", seconds < 10 ? 2 : 1, seconds);
+	else if (duration)
+		fprintf(out, " after %s", cli_duration(buf, (uint64_t)seconds));
+}
+
 /* What happened and whose doing it was. */
 static void why_text(const json_t *flow, FILE *out)
 {
@@ -113,6 +130,7 @@ static void why_text(const json_t *flow, FILE *out)
 	if (*cli_str(flow, "nat"))
 		fprintf(out, ", leaves as %s", cli_str(flow, "nat"));
 	if (!strcmp(type, "close")) {
+		duration_text(flow, out);
 		fputs(separator, out);
 		counters_text(flow, out);
 	}
@@ -167,7 +185,7 @@ static void print_columns(struct flows *f, const json_t *flow)
 {
 	static const char *const heads[] = { "TIME", "VERDICT", "FROM", "TO", "PROTO", "WHY" };
 	const struct cli *cli = f->cli;
-	bool full = cli->output == CLI_LINE;
+	bool full = cli->output == CLI_COMPACT;
 
 	for (enum column c = 0; c < COL_COUNT; c++) {
 		cleanup_(cleanup_free) char *text = NULL;
@@ -201,19 +219,17 @@ static int flow_line(void *arg, const char *line, size_t len)
 {
 	struct flows *f = arg;
 	cleanup_(cleanup_json) json_t *flow = json_loadb(line, len, 0, NULL);
-	bool lost = !strcmp(cli_str(flow, "type"), "lost");
+	json_int_t lost = cli_int(flow, "lost");
 
+	if (cli_int(flow, "seq"))
+		f->seq = cli_int(flow, "seq");
 	if (f->cli->output == CLI_JSON) {
 		printf("%.*s\n", (int)len, line);
 	} else if (f->cli->output == CLI_YAML) {
 		puts("---");
 		cli_yaml(flow, stdout);
 	} else if (lost) {
-		fflush(stdout);
-		fprintf(stderr,
-			"towpath: %lld flows were lost here: they came faster than they were "
-			"read\n",
-			(long long)cli_int(flow, "count"));
+		printf("lost: %lld flows that came faster than they were read\n", (long long)lost);
 	} else if (flow) {
 		if (!f->lines++ && f->cli->output == CLI_TABLE)
 			print_columns(f, NULL);
@@ -234,19 +250,59 @@ static void query_add(char **query, const char *key, const char *value)
 	*query = more;
 }
 
-static int flows_show(struct cli *cli, const char *query)
+/* The agent is away: waits until one answers. A sentence was printed when it refuses. */
+static int agent_await(struct cli *cli)
+{
+	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000 };
+	int status;
+
+	fflush(stdout);
+	fprintf(stderr, "towpath: the agent has gone; waiting until it is back\n");
+	for (;;) {
+		status = tw_client_call(cli->client, "GET", "/v1/status", NULL, NULL);
+		if (status >= 200 && status < 300) {
+			fprintf(stderr, "towpath: the agent is back\n");
+			return CLI_OK;
+		}
+		if (status == -EACCES)
+			return cli_refuse("%s", tw_client_error(cli->client, status, NULL));
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* One connection's worth of flows: the status of the call. */
+static int flows_stream(struct flows *f, const char *query, const char *more, bool follow)
+{
+	cleanup_(cleanup_free) char *path =
+		cli_printf("/v1/flows?follow=%d%s%s&%s", follow, *query ? "&" : "", query, more);
+
+	return tw_client_stream(f->cli->client, path, flow_line, f);
+}
+
+static int flows_show(struct cli *cli, const char *query, const char *last, bool follow)
 {
 	/* Wide enough for most, so that columns seldom move. */
 	struct flows f = { .cli = cli, .width = { 12, 7, 24, 24, 5, 0 } };
-	cleanup_(cleanup_free) char *path = cli_printf("/v1/flows?%s", query);
-	int ret = cli_connect(cli);
+	cleanup_(cleanup_free) char *more = cli_printf("last=%s", last);
+	int ret = cli_connect(cli), status;
+	struct timespec now;
 
 	if (ret)
 		return ret;
+	clock_gettime(CLOCK_REALTIME, &now);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-
-	int status = tw_client_stream(cli->client, path, flow_line, &f);
-
+	status = flows_stream(&f, query, more, follow);
+	while (follow && !ferror(stdout) && (status == 200 || status == -ECONNRESET)) {
+		ret = agent_await(cli);
+		if (ret)
+			return ret;
+		free(more);
+		/* What was missed; filters that are given twice count as given last. */
+		more = f.seq ? cli_printf("after=%lld", (long long)f.seq)
+			     : cli_printf("last=" LAST_ALL "&since=%lld%09ld",
+					  (long long)now.tv_sec, now.tv_nsec);
+		status = flows_stream(&f, query, more, true);
+	}
 	if (status == 400) /* a filter that the agent does not understand */
 		return cli_usage(cli, "%s", tw_client_error(cli->client, status, NULL));
 	if (status < 200 || status >= 300)
@@ -256,18 +312,18 @@ static int flows_show(struct cli *cli, const char *query)
 	return CLI_OK;
 }
 
-static int flows_since(struct cli *cli, char **query)
+static int flows_time(struct cli *cli, const char *name, char **query)
 {
 	cleanup_(cleanup_free) char *text = NULL;
 	uint64_t since;
 
 	if (!cli_parse_since(cli->value, &since))
 		return cli_usage(cli,
-				 "--since takes 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z, not "
+				 "--%s takes 30s, 10m, 2h, 1d or 2026-01-31T12:00:00Z, not "
 				 "\"%s\"",
-				 cli->value);
+				 name, cli->value);
 	text = cli_printf("%llu", (unsigned long long)since);
-	query_add(query, "since", text);
+	query_add(query, name, text);
 	return CLI_OK;
 }
 
@@ -276,15 +332,18 @@ static const struct cli_option flows_options[] = {
 	{ OPT_FROM, "from", "END",
 	  "sender: ns/pod, pod, ns/, key=value, address, CIDR, host, world" },
 	{ OPT_TO, "to", "END", "receiver, likewise" },
-	{ OPT_END, "end", "END", "sender or receiver, likewise" },
+	{ OPT_WITH, "with", "END", "sender or receiver, likewise" },
+	{ 'n', "namespace", "NS", "either end is a pod of this namespace" },
 	{ 'l', "label", "KEY[=VALUE]", "either end has this label" },
 	{ 'p', "port", "PORT[/PROTO]", "destination port; or a protocol: tcp, udp, sctp, icmp" },
 	{ OPT_VERDICT, "verdict", "V", "allow or deny" },
 	{ OPT_REASON, "reason", "R", "why it was dropped, several with commas" },
 	{ OPT_POLICY, "policy", "[NS/]NAME", "a policy that decided, or that selects an end" },
 	{ OPT_TYPE, "type", "T", "new, drop, close, revoke, several with commas" },
-	{ OPT_LAST, "last", "N", "how many of the past, or all (default 100; 10 with -f)" },
+	{ OPT_LAST, "last", "N",
+	  "how many of the past, or all (default 100, 10 with -f, all with --since)" },
 	{ OPT_SINCE, "since", "T", "not older than 30s, 10m, 2h, or than 2026-01-31T12:00:00Z" },
+	{ OPT_UNTIL, "until", "T", "older than that" },
 	{ 0 },
 };
 
@@ -300,7 +359,7 @@ static int flows_run(struct cli *cli, int argc, char **argv)
 {
 	cleanup_(cleanup_free) char *query = NULL;
 	const char *last = NULL;
-	bool follow = false;
+	bool follow = false, since = false;
 	char *end;
 	int opt, ret;
 
@@ -313,7 +372,9 @@ static int flows_run(struct cli *cli, int argc, char **argv)
 			last = cli->value;
 			break;
 		case OPT_SINCE:
-			ret = flows_since(cli, &query);
+		case OPT_UNTIL:
+			since |= opt == OPT_SINCE;
+			ret = flows_time(cli, option_name(opt), &query);
 			if (ret)
 				return ret;
 			break;
@@ -326,32 +387,32 @@ static int flows_run(struct cli *cli, int argc, char **argv)
 	if (cli_operands(cli, argc, 0, 0, &ret))
 		return ret;
 	if (!last)
-		last = follow ? LAST_FOLLOW : LAST_DEFAULT;
+		last = since ? LAST_ALL : follow ? LAST_FOLLOW : LAST_DEFAULT;
 	else if (!strcmp(last, "all"))
-		last = "4294967295";
+		last = LAST_ALL;
 	else if (!*last || strtoul(last, &end, 10) > UINT32_MAX || *end || *last == '-')
 		return cli_usage(cli, "--last takes a number or all, not \"%s\"", last);
-	query_add(&query, "last", last);
-	query_add(&query, "follow", follow ? "1" : "0");
-	return flows_show(cli, query);
+	return flows_show(cli, query ? query : "", last, follow);
 }
 
 #define REASON_LINE(sym, name, text) "  " name "\n      " text "\n"
 
 const struct cli_command cmd_flows = {
 	.name = "flows",
-	.usage = "[-f] [--from END] [--to END] [--port P] [--verdict V] [--last N] ...",
+	.usage = "[-f] [--from END] [--to END] [--with END] [--port P] [--verdict V] ...",
 	.summary = "show new, denied and closed flows, and which policy decided",
 	.details =
 		"Each line names both ends, the verdict, and the policy and rule that decided; "
 		"for\n"
 		"a denied packet, the policies that select the endpoint and have no rule for it.\n"
-		"Equal drops within a second are one line with their number. -o line gives full\n"
-		"times and addresses, -o json one object a line.\n"
+		"Equal drops within a second are one line with their number. -o compact gives "
+		"full\n"
+		"times and addresses, one flow a line; -o json one object a line.\n"
 		"\nReasons:\n" TW_REASONS(REASON_LINE),
 	.options = flows_options,
 	.examples = "  towpath flows --verdict deny --since 10m\n"
 		    "  towpath flows -f --to shop/db\n"
+		    "  towpath flows --with app=web -n shop --since 2h --until 1h\n"
 		    "  towpath flows --from 10.88.0.0/16 --port 443/tcp --last all\n"
 		    "  towpath flows --policy shop/deny-all -o json\n",
 	.lines = true,

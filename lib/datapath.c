@@ -522,6 +522,7 @@ static int event_sample(void *ctx, void *data, size_t len)
 		return 0;
 	memcpy(&ev, data, sizeof(ev));
 	ev.time = sink->now_ns - (sink->now.jiffies - ev.time) * sink->tick_ns;
+	ev.idle = (uint32_t)((uint64_t)ev.idle * sink->tick_ns / 1000000);
 	return sink->fn(sink->arg, &ev);
 }
 

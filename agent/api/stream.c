@@ -23,9 +23,8 @@ struct stream {
 
 struct query {
 	struct flow_filter *filter;
-	uint32_t last;
+	struct flow_reading how;
 	bool last_given;
-	bool follow;
 	int res;
 	struct agent_error *err;
 };
@@ -39,18 +38,21 @@ static enum MHD_Result query_read(void *arg, enum MHD_ValueKind kind, const char
 
 	value = value ? value : "";
 	if (!strcmp(key, "follow")) {
-		q->follow = strcmp(value, "0") != 0;
+		q->how.follow = strcmp(value, "0") != 0;
 		return MHD_YES;
 	}
-	if (!strcmp(key, "last")) {
-		unsigned long n = strtoul(value, &end, 10);
+	if (!strcmp(key, "last") || !strcmp(key, "after")) {
+		unsigned long long n = strtoull(value, &end, 10);
 
-		q->last_given = true;
-		q->last = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+		if (*key == 'a')
+			q->how.after = n;
+		else
+			q->how.last = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+		q->last_given |= *key == 'l';
 		if (*value && *value != '-' && !*end)
 			return MHD_YES;
-		q->res = agent_refuse(q->err, AGENT_INVALID, "last must be a number, not '%.32s'",
-				      value);
+		q->res = agent_refuse(q->err, AGENT_INVALID, "%.8s must be a number, not '%.32s'",
+				      key, value);
 		return MHD_NO;
 	}
 	q->res = flow_filter_set(q->filter, key, value, why, sizeof(why));
@@ -148,9 +150,9 @@ int stream_open(struct call *call, json_t **reply, struct agent_error *err)
 		return q.res;
 	}
 	if (!q.last_given)
-		q.last = q.follow ? 0 : UINT32_MAX;
+		q.how.last = q.how.follow ? 0 : UINT32_MAX;
 	tick_events(call->agent->tick);
-	if (flow_reader_new(&reader, call->agent->flows, q.filter, q.last, q.follow))
+	if (flow_reader_new(&reader, call->agent->flows, q.filter, &q.how))
 		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
 	struct stream *s = stream_new(call, reader);
 	if (!s) {

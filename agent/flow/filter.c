@@ -20,14 +20,15 @@ struct end_match {
 };
 
 struct flow_filter {
-	struct end_match from, to, end, label;
+	struct end_match from, to, with, label;
 	bool has_port, has_proto;
 	uint16_t port;
 	uint8_t proto;
 	uint64_t verdicts, types; /* bits; 0: all */
 	char *reasons;		  /* names with commas; NULL: all */
+	char *ns;		  /* of either end */
 	char *policy;
-	uint64_t since;
+	uint64_t since, until; /* until 0: no end */
 };
 
 int flow_filter_new(struct flow_filter **out)
@@ -53,8 +54,9 @@ void flow_filter_free(struct flow_filter *f)
 		return;
 	end_match_clear(&f->from);
 	end_match_clear(&f->to);
-	end_match_clear(&f->end);
+	end_match_clear(&f->with);
 	end_match_clear(&f->label);
+	free(f->ns);
 	free(f->policy);
 	free(f->reasons);
 	free(f);
@@ -224,18 +226,18 @@ static int port_parse(struct flow_filter *f, const char *text)
 	return 0;
 }
 
-static int policy_parse(struct flow_filter *f, const char *text)
+static int name_parse(const char *text, char **out)
 {
 	char *copy = *text ? strdup(text) : NULL;
 
 	if (!copy)
 		return *text ? -ENOMEM : -EINVAL;
-	free(f->policy);
-	f->policy = copy;
+	free(*out);
+	*out = copy;
 	return 0;
 }
 
-static int since_parse(struct flow_filter *f, const char *text)
+static int time_parse(const char *text, uint64_t *out)
 {
 	char *end;
 
@@ -244,7 +246,7 @@ static int since_parse(struct flow_filter *f, const char *text)
 
 	if (*text < '0' || *text > '9' || *end || errno)
 		return -EINVAL;
-	f->since = ns;
+	*out = ns;
 	return 0;
 }
 
@@ -269,11 +271,11 @@ int flow_filter_set(struct flow_filter *f, const char *key, const char *value, c
 	const char *wants = NULL;
 	int ret;
 
-	if (!strcmp(key, "from") || !strcmp(key, "to") || !strcmp(key, "end")) {
+	if (!strcmp(key, "from") || !strcmp(key, "to") || !strcmp(key, "with")) {
 		wants = end_wants;
 		ret = end_match_parse(value, *key == 'f'   ? &f->from
 					     : *key == 't' ? &f->to
-							   : &f->end);
+							   : &f->with);
 	} else if (!strcmp(key, "label")) {
 		wants = "key or key=value";
 		ret = label_parse(f, value);
@@ -293,14 +295,17 @@ int flow_filter_set(struct flow_filter *f, const char *key, const char *value, c
 		ret = bits_parse(value, flow_type_name, TW_EVENT_REVOKE + 1, &f->types);
 	} else if (!strcmp(key, "policy")) {
 		wants = "the name of a policy, or namespace/name";
-		ret = policy_parse(f, value);
-	} else if (!strcmp(key, "since")) {
+		ret = name_parse(value, &f->policy);
+	} else if (!strcmp(key, "namespace")) {
+		wants = "the name of a namespace";
+		ret = name_parse(value, &f->ns);
+	} else if (!strcmp(key, "since") || !strcmp(key, "until")) {
 		wants = "nanoseconds since 1970";
-		ret = since_parse(f, value);
+		ret = time_parse(value, *key == 's' ? &f->since : &f->until);
 	} else {
 		snprintf(err, err_len,
-			 "flows have no filter \"%s\": use from, to, end, label, port, "
-			 "verdict, reason, type, policy or since",
+			 "flows have no filter \"%s\": use from, to, with, namespace, "
+			 "label, port, verdict, reason, type, policy, since or until",
 			 key);
 		return -ENOENT;
 	}
@@ -408,11 +413,14 @@ bool flow_filter_match(const struct flow_filter *f, const struct flow_record *r)
 {
 	if (!f)
 		return true;
-	if (r->time < f->since || (f->types && !(f->types >> r->type & 1)) ||
+	if (r->time < f->since || (f->until && r->time >= f->until) ||
+	    (f->types && !(f->types >> r->type & 1)) ||
 	    (f->verdicts && !(f->verdicts >> r->verdict & 1)) || !reason_match(f->reasons, r))
 		return false;
 	return port_match(f, r) && end_match(&f->from, r, 0) && end_match(&f->to, r, 1) &&
-	       (end_match(&f->end, r, 0) || end_match(&f->end, r, 1)) &&
+	       (end_match(&f->with, r, 0) || end_match(&f->with, r, 1)) &&
 	       (end_match(&f->label, r, 0) || end_match(&f->label, r, 1)) &&
+	       (!f->ns || line_is(intern_text(r->end[0]), 0, f->ns) ||
+		line_is(intern_text(r->end[1]), 0, f->ns)) &&
 	       (!f->policy || policy_match(f->policy, r));
 }

@@ -3,6 +3,7 @@
  * The log itself: an event becomes a named record in the ring, or one more in the count of
  * drops that are like it.
  */
+#include "flow/opened.h"
 #include "flow/record.h"
 
 #include <arpa/inet.h>
@@ -53,7 +54,9 @@ struct flow_log {
 	struct intern_table *strings;
 	struct flow_record *ring;
 	uint32_t capacity;
-	uint64_t head; /* records written */
+	uint64_t first; /* number of this agent's first record */
+	uint64_t head;	/* number of the next one */
+	struct opened *opened;
 	uint64_t events;
 	uint64_t wall_offset;  /* CLOCK_REALTIME - CLOCK_MONOTONIC, ns */
 	uint64_t wall_checked; /* ns, CLOCK_MONOTONIC: when that was measured */
@@ -89,9 +92,11 @@ int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_sou
 		return -ENOMEM;
 	log->capacity = capacity ? capacity : FLOW_LOG_DEFAULT;
 	log->source = *source;
+	log->first = log->head = 1;
 	log->strings = intern_table_new();
 	log->ring = calloc(log->capacity, sizeof(*log->ring));
-	if (!log->strings || !log->ring) {
+	log->opened = opened_new();
+	if (!log->strings || !log->ring || !log->opened) {
 		flow_log_free(log);
 		return -ENOMEM;
 	}
@@ -106,8 +111,14 @@ void flow_log_free(struct flow_log *log)
 	/* The strings go with their table, whoever has references. */
 	intern_table_free(log->strings);
 	free(log->ring);
+	opened_free(log->opened);
 	free(log->scratch.v);
 	free(log);
+}
+
+void flow_log_number_from(struct flow_log *log, uint64_t first)
+{
+	log->first = log->head = first;
 }
 
 uint64_t flow_log_head(const struct flow_log *log)
@@ -117,7 +128,7 @@ uint64_t flow_log_head(const struct flow_log *log)
 
 uint64_t flow_log_tail(const struct flow_log *log)
 {
-	return log->head > log->capacity ? log->head - log->capacity : 0;
+	return log->head - log->first > log->capacity ? log->head - log->capacity : log->first;
 }
 
 const struct flow_record *flow_log_at(const struct flow_log *log, uint64_t seq)
@@ -362,12 +373,49 @@ static void record_fill(struct flow_log *log, struct flow_record *rec, const str
 	}
 }
 
+static bool same_flow(const struct flow_record *a, const struct flow_record *b)
+{
+	return a->family == b->family && a->proto == b->proto &&
+	       !memcmp(a->port, b->port, sizeof(a->port)) &&
+	       !memcmp(a->addr, b->addr, sizeof(a->addr));
+}
+
+/*
+ * The end of a flow is told with what was said of its beginning, where the ring still has that: the
+ * kernel does not keep who the ends were, and pods that are gone by now had names then. Returns
+ * whether the ends have their names.
+ */
+static bool record_begun(struct flow_log *log, struct flow_record *rec, const struct tw_event *ev)
+{
+	uint64_t ms, seq;
+
+	rec->duration = FLOW_DURATION_UNKNOWN;
+	if (!opened_take(log->opened, &ev->tuple, ev->time, log->head, &ms, &seq))
+		return false;
+	ms = ms > ev->idle ? ms - ev->idle : 0;
+	rec->duration = ms < FLOW_DURATION_UNKNOWN ? (uint32_t)ms : FLOW_DURATION_UNKNOWN;
+	if (seq < flow_log_tail(log))
+		return false;
+
+	const struct flow_record *begun = flow_log_at(log, seq);
+
+	if (begun->type != TW_EVENT_NEW || !same_flow(begun, rec))
+		return false;
+	for (int i = 0; i < 2; i++) {
+		rec->what[i] = begun->what[i];
+		rec->end[i] = intern_ref(begun->end[i]);
+		rec->decision[i] = intern_ref(begun->decision[i]);
+	}
+	return true;
+}
+
 static int record_complete(struct flow_log *log, struct flow_record *rec, const struct tw_event *ev)
 {
+	bool begun = ev->type == TW_EVENT_CLOSE && record_begun(log, rec, ev);
 	char nat[64];
-	int ret = record_name(log, rec, 0, ev->slot_from, ev->identity_from);
+	int ret = begun ? 0 : record_name(log, rec, 0, ev->slot_from, ev->identity_from);
 
-	if (!ret)
+	if (!ret && !begun)
 		ret = record_name(log, rec, 1, ev->slot_to, ev->identity_to);
 	if (!ret && ev->nat_port && !addr_format(&ev->nat_addr, nat, sizeof(nat))) {
 		rec->nat = intern_get(log->strings, nat);
@@ -464,6 +512,8 @@ int flow_log_event(struct flow_log *log, const struct tw_event *event)
 	}
 	if (c)
 		counted_begin(log, c, &rec, ev->time);
+	if (rec.type == TW_EVENT_NEW)
+		opened_put(log->opened, &ev->tuple, ev->time, log->head);
 	log_append(log, &rec);
 	return 0;
 }
@@ -493,9 +543,9 @@ void flow_log_policy_changed(struct flow_log *log)
 void flow_log_stats_get(const struct flow_log *log, struct flow_log_stats *out)
 {
 	out->events = log->events;
-	out->records = log->head;
+	out->records = log->head - log->first;
 	out->kept = (uint32_t)(log->head - flow_log_tail(log));
 	out->capacity = log->capacity;
-	out->bytes =
-		sizeof(*log) + out->kept * sizeof(*log->ring) + intern_table_bytes(log->strings);
+	out->bytes = sizeof(*log) + out->kept * sizeof(*log->ring) +
+		     intern_table_bytes(log->strings) + opened_bytes(log->opened);
 }

@@ -38,6 +38,8 @@ struct flow_log;
 /* capacity in records, 0: FLOW_LOG_DEFAULT. Memory is touched only as records come. -ENOMEM. */
 int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_source *source);
 void flow_log_free(struct flow_log *log); /* after its readers */
+/* The number of the first record, before any event is taken; else it is 1. */
+void flow_log_number_from(struct flow_log *log, uint64_t first);
 
 /*
  * Takes one event of the ring; the names and the deciding rule are those of this moment. So
@@ -74,7 +76,8 @@ void flow_log_stats_get(const struct flow_log *log, struct flow_log_stats *out);
  *
  *   from, to   ns/pod, ns/, pod, key=value (a label), an address, a CIDR, or one of host,
  *              world, node, unassigned
- *   end        the same, at either end
+ *   with       the same, at either end
+ *   namespace  of a pod at either end
  *   label      key or key=value, at either end
  *   port       80, 80/tcp, tcp, icmp: destination port (for drops: either port) and protocol
  *   verdict    allow, deny, reject, redirect; several with commas
@@ -82,6 +85,7 @@ void flow_log_stats_get(const struct flow_log *log, struct flow_log_stats *out);
  *   type       new, drop, close, revoke; several with commas
  *   policy     ns/name or name, of a policy that decided or selects an end
  *   since      ns since the epoch
+ *   until      the same; before it
  *
  * Several settings of one key: the last one counts.
  */
@@ -93,14 +97,18 @@ int flow_filter_set(struct flow_filter *f, const char *key, const char *value, c
 void flow_filter_free(struct flow_filter *f);
 
 /*
- * A reader gives the log's matching records as JSON lines (docs/design/agent.md), first the
- * last `last` of those that are kept (UINT32_MAX: all), then, with follow, what comes. A
- * reader that was overtaken by the ring gets a line {"type":"lost","count":N} in the place of
- * the records that it missed. Takes the filter over, also on failure; NULL: no filter.
+ * A reader gives the log's matching records as JSON lines (docs/guide/flow-log.md), first those
+ * that are kept, then, with follow, what comes. A reader that was overtaken by the ring gets a
+ * line {"lost":N} in the place of the records that it missed. Takes the filter over, also on failure; NULL: no filter.
  */
 struct flow_reader;
+struct flow_reading {
+	uint32_t last;	/* at most so many of those that are kept; UINT32_MAX: all */
+	uint64_t after; /* those behind the record of this number, and then all; 0: not asked for */
+	bool follow;
+};
 int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_filter *filter,
-		    uint32_t last, bool follow);
+		    const struct flow_reading *how);
 void flow_reader_free(struct flow_reader *r);
 /*
  * Copies up to max bytes of the stream to buf (lines may be cut and go on in the next call).

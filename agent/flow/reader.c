@@ -22,9 +22,10 @@ static uint64_t reader_end(const struct flow_reader *r)
 }
 
 int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_filter *filter,
-		    uint32_t last, bool follow)
+		    const struct flow_reading *how)
 {
 	struct flow_reader *r = calloc(1, sizeof(*r));
+	uint32_t last = how->after ? UINT32_MAX : how->last;
 
 	if (!r) {
 		flow_filter_free(filter);
@@ -33,7 +34,7 @@ int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_
 	flow_log_tick(log);
 	r->log = log;
 	r->filter = filter;
-	r->follow = follow;
+	r->follow = how->follow;
 	r->end = r->next = flow_log_head(log);
 	for (uint64_t seq = r->end; last && seq > flow_log_tail(log); seq--) {
 		if (!flow_filter_match(filter, flow_log_at(log, seq - 1)))
@@ -41,6 +42,8 @@ int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_
 		r->next = seq - 1;
 		last--;
 	}
+	if (how->after && r->next <= how->after)
+		r->next = how->after < r->end ? how->after + 1 : r->end;
 	*out = r;
 	return 0;
 }
@@ -69,17 +72,17 @@ static bool reader_next(struct flow_reader *r)
 	if (r->next < tail && r->next < end) {
 		uint64_t to = tail < end ? tail : end;
 
-		flow_text_printf(&r->line, "{\"type\":\"lost\",\"count\":%llu}\n",
-				 (unsigned long long)(to - r->next));
+		flow_text_printf(&r->line, "{\"lost\":%llu}\n", (unsigned long long)(to - r->next));
 		r->next = to;
 		return true;
 	}
 	while (r->next < end) {
-		const struct flow_record *rec = flow_log_at(r->log, r->next++);
+		uint64_t seq = r->next++;
+		const struct flow_record *rec = flow_log_at(r->log, seq);
 
 		if (!flow_filter_match(r->filter, rec))
 			continue;
-		flow_record_json(rec, &r->line);
+		flow_record_json(rec, seq, &r->line);
 		return true;
 	}
 	return false;

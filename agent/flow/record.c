@@ -296,11 +296,13 @@ const char *flow_reason_name(const struct flow_record *r)
 					 : tw_reason_name(r->reason);
 }
 
-void flow_record_json(const struct flow_record *r, struct flow_text *out)
+void flow_record_json(const struct flow_record *r, uint64_t seq, struct flow_text *out)
 {
-	flow_text_printf(out, "{\"time\":%llu,\"type\":\"%s\",\"verdict\":\"%s\",\"reason\":\"%s\"",
-			 (unsigned long long)r->time, flow_type_name(r->type),
-			 tw_verdict_name(r->verdict), flow_reason_name(r));
+	flow_text_printf(out,
+			 "{\"seq\":%llu,\"time\":%llu,\"type\":\"%s\",\"verdict\":\"%s\","
+			 "\"reason\":\"%s\"",
+			 (unsigned long long)seq, (unsigned long long)r->time,
+			 flow_type_name(r->type), tw_verdict_name(r->verdict), flow_reason_name(r));
 	json_end(r, 0, out);
 	json_end(r, 1, out);
 	json_proto(r, out);
@@ -325,6 +327,8 @@ void flow_record_json(const struct flow_record *r, struct flow_text *out)
 				 (unsigned long long)r->packets[0],
 				 (unsigned long long)r->packets[1], (unsigned long long)r->bytes[0],
 				 (unsigned long long)r->bytes[1]);
+	if (r->type == TW_EVENT_CLOSE && r->duration != FLOW_DURATION_UNKNOWN)
+		flow_text_printf(out, ",\"duration_ms\":%u", r->duration);
 	if (r->nat)
 		flow_text_printf(out,
 				 strchr(intern_text(r->nat), ':') ? ",\"nat\":\"[%s]:%u\""

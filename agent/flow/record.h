@@ -46,8 +46,9 @@ struct flow_record {
 	struct intern *nat;	    /* translated source address; NULL: none */
 	uint16_t port[2];	    /* host order */
 	uint16_t nat_port;
-	uint8_t what[2]; /* enum flow_what */
-	uint8_t family;	 /* 0: the packet was no IP */
+	uint32_t duration; /* CLOSE: ms from the first packet to the last */
+	uint8_t what[2];   /* enum flow_what */
+	uint8_t family;	   /* 0: the packet was no IP */
 	uint8_t proto;
 	uint8_t type; /* enum tw_event_type */
 	uint8_t reason;
@@ -56,6 +57,8 @@ struct flow_record {
 	uint8_t tcp, tcp_reply;
 	uint8_t icmp_type, icmp_code;
 };
+
+#define FLOW_DURATION_UNKNOWN UINT32_MAX
 
 _Static_assert(sizeof(struct flow_record) <= 136, "a record is small");
 
@@ -74,7 +77,7 @@ void flow_text_printf(struct flow_text *t, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Appends the record as a JSON line. */
-void flow_record_json(const struct flow_record *r, struct flow_text *out);
+void flow_record_json(const struct flow_record *r, uint64_t seq, struct flow_text *out);
 
 /* Towpath's reason, or the kernel's own. */
 const char *flow_reason_name(const struct flow_record *r);
@@ -83,7 +86,7 @@ const char *flow_what_name(unsigned int what);
 
 bool flow_filter_match(const struct flow_filter *f, const struct flow_record *r);
 
-/* What readers see of the log: records head - kept .. head - 1. */
+/* What readers see of the log: records tail .. head - 1. */
 uint64_t flow_log_head(const struct flow_log *log);
 uint64_t flow_log_tail(const struct flow_log *log);
 const struct flow_record *flow_log_at(const struct flow_log *log, uint64_t seq);

@@ -157,6 +157,9 @@ __weak __noinline int event_close(const struct tw_tuple *t, const struct tw_flow
 	ev->slot_from = h->slot_from;
 	ev->slot_to = h->slot_to;
 	ev->ifindex = h->in & TW_IN_IFINDEX;
+	ev->idle = flow_idle(f, jiffies_now());
+	if (twin && flow_idle(twin, jiffies_now()) < ev->idle)
+		ev->idle = flow_idle(twin, jiffies_now());
 	ev->packets[0] = (__u64)h->packets_hi << 32 | h->packets;
 	ev->packets[1] = (__u64)r->packets_hi << 32 | r->packets;
 	ev->bytes[0] = h->bytes;

@@ -84,7 +84,7 @@ __weak __noinline int event_packet(struct scratch *s, const struct ends *e, __u3
 	ev->slot_to = e->slot_to;
 	ev->nat_port = s->nat_port;
 	ev->length = s->packet.len > 65535 ? 65535 : s->packet.len;
-	ev->pad = 0;
+	ev->idle = 0;
 	ev->nat_addr = s->nat_addr;
 	ev->packets[0] = 1;
 	ev->packets[1] = 0;

@@ -400,7 +400,7 @@ struct tw_event {
 	__u16 slot_to;
 	__be16 nat_port; /* translated source port; 0: none */
 	__u16 length;	 /* of the IP packet, capped at 65535 */
-	__u32 pad;
+	__u32 idle;	 /* CLOSE: jiffies since its last packet; from datapath_events(): ms */
 	union tw_addr nat_addr; /* translated source address */
 	__u64 packets[2];	/* CLOSE: opener's direction, reply */
 	__u64 bytes[2];

@@ -158,7 +158,67 @@ static void test_spoofer_is_named_by_its_port(void **state)
 	assert_string_equal(at(j, "from.pod"), "spy");
 	assert_string_equal(at(j, "from.ip"), "10.88.0.1");
 	assert_null(json_object_get(j, "policy"));
+	assert_null(json_object_get(j, "duration_ms"));
 	json_decref(j);
+}
+
+static void test_end_tells_of_the_beginning(void **state)
+{
+	struct fixture *f = *state;
+	struct tw_event ev = event(f, WEB, DB, 5432, TW_EVENT_NEW, TW_REASON_OK);
+
+	ev.time -= 12 * SECOND;
+	take(f, ev);
+	ev = event(f, WEB, DB, 5432, TW_EVENT_CLOSE, TW_REASON_OK);
+	ev.slot_from = ev.slot_to = 0; /* the endpoints are gone */
+	ev.identity_from = ev.identity_to = TW_ID_UNKNOWN;
+	ev.idle = 5000; /* so long ago was its last packet */
+	take(f, ev);
+
+	json_t *j = read_last(f);
+
+	assert_in_range(num(j, "duration_ms"), 6996, 7012);
+	assert_string_equal(at(j, "from.pod"), "web");
+	assert_string_equal(at(j, "to.pod"), "db");
+	assert_string_equal(at(j, "policy.ingress.policy"), "shop/only-web");
+	json_decref(j);
+	take(f, ev); /* there was one flow */
+	j = read_last(f);
+	assert_null(json_object_get(j, "duration_ms"));
+	json_decref(j);
+}
+
+/* More flows at once than a table of a fixed size would do; each has a time of its own. */
+static void test_many_live_flows_have_their_durations(void **state)
+{
+	enum { FLOWS = 20000 };
+	struct fixture *f = *state;
+	struct tw_event ev = event(f, WEB, DB, 5432, TW_EVENT_NEW, TW_REASON_OK);
+	uint64_t now = ev.time;
+	unsigned int known = 0;
+
+	for (uint32_t i = 0; i < FLOWS; i++) {
+		ev.tuple.sport = htons((uint16_t)i);
+		ev.time = now - (i % 1000) * 40 * 1000000ull;
+		take(f, ev);
+	}
+	ev.type = TW_EVENT_CLOSE;
+	ev.time = now;
+	for (uint32_t i = 0; i < FLOWS; i++) {
+		ev.tuple.sport = htons((uint16_t)i);
+		take(f, ev);
+
+		json_t *j = read_last(f);
+		json_int_t ms = num(j, "duration_ms");
+
+		if (json_object_get(j, "duration_ms")) {
+			assert_in_range(ms, (i % 1000) * 40 < 4 ? 0 : (i % 1000) * 40 - 4,
+					(i % 1000) * 40 + 4);
+			known++;
+		}
+		json_decref(j);
+	}
+	assert_in_range(known, FLOWS * 99 / 100, FLOWS);
 }
 
 static void test_address_of_a_known_pod_has_its_name(void **state)
@@ -254,6 +314,7 @@ static void test_icmp_nat_and_counters(void **state)
 	json_decref(j);
 
 	ev = event(f, WEB, DB, 5432, TW_EVENT_CLOSE, TW_REASON_OK);
+	ev.tuple.sport = htons(4711); /* nobody saw it opened */
 	ev.tcp = 0x1b;
 	ev.tcp_reply = 0x14;
 	ev.packets[0] = 5000000000;
@@ -380,6 +441,8 @@ int main(void)
 		FLOW_TEST(test_early_drop_is_named_by_port_and_address),
 		FLOW_TEST(test_drop_of_a_revoked_flow_names_who_denies),
 		FLOW_TEST(test_icmp_nat_and_counters),
+		FLOW_TEST(test_end_tells_of_the_beginning),
+		FLOW_TEST(test_many_live_flows_have_their_durations),
 		FLOW_TEST(test_what_is_no_ip),
 		FLOW_TEST(test_lines_are_json_whatever_the_names),
 		FLOW_TEST(test_equal_drops_are_counted),

@@ -47,7 +47,7 @@ def test_help_lists_all_commands():
 
 USAGE = (
     (), ("fly",), ("--nope",), ("--socket",), ("status", "more"), ("status", "--nope"),
-    ("status", "-x"), ("status", "-o", "xml"), ("status", "-o"), ("status", "-o", "line"),
+    ("status", "-x"), ("status", "-o", "xml"), ("status", "-o"), ("status", "-o", "compact"),
     ("status", "--color", "blue"), ("apply",), ("apply", "-f"), ("apply", "-f", "x", "more"),
     ("delete",), ("delete", "pod"), ("delete", "pod", "A_B"), ("get",), ("get", "cats"),
     ("get", "pods", "a", "b"), ("get", "pods", "-l", "novalue"), ("get", "pods", "../x"),

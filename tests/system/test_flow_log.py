@@ -2,10 +2,11 @@
 """The flow log names both ends, the verdict and the policy that decided."""
 
 import json
+import time
 
 import pytest
 from node import namespace_object, policy_object
-from traffic import QUIET, port_new, tcp_works, udp_ask, wait_for
+from traffic import QUIET, port_new, tcp_open, tcp_works, udp_ask, wait_for
 
 
 @pytest.fixture
@@ -74,17 +75,25 @@ def test_world_and_node_have_names(clean, pods, family):
     assert flow(clean, "new", port)["to"]["what"] == "host"
 
 
-def test_closed_connection_has_its_counts(clean, pods, family):
+def test_closed_connection_has_its_counts_and_duration(clean, pods, family):
     port = port_new()
-    assert tcp_works(pods["web"], pods["db"], family, port)
+    with tcp_open(pods["web"], pods["db"], family, port) as link:
+        begun = time.monotonic()
+        assert link.passes(link.client, link.server, b"x")
+        wait_for(lambda: time.monotonic() - begun > 1.2, 5)
+        assert link.passes(link.client, link.server, b"y")
+    took = (time.monotonic() - begun) * 1000
     event = wait_for(lambda: flow(clean, "close", port), 60, 1)
     assert event["packets"][0] >= 4 and event["packets"][1] >= 3
     assert event["bytes"][0] > event["packets"][0] * 40
+    # That the entry stays for a while after the last packet is no part of it.
+    assert 1100 < event["duration_ms"] < took + 1000
+    assert event["policy"]["ingress"]["isolated"] is False
+    text = clean.towpath("flows", "--type", "close", "--port", port).stdout
+    assert f"close after {event['duration_ms'] / 1000:.2f} s: " in text
 
 
 def test_revocation_is_logged(clean, pods, family):
-    from traffic import tcp_open
-
     port = port_new()
     with tcp_open(pods["spy"], pods["db"], family, port) as link:
         clean.apply(only_web(port))
