@@ -89,10 +89,16 @@ int end_parse(struct agent *a, const char *text, struct end *end, struct agent_e
 	if (addr_parse(text, &addr))
 		return end_pod(a, text, end, err);
 	const struct endpoint *ep = endpoint_by_addr(a, &addr);
-	if (ep)
+	uint32_t word = 0;
+
+	if (ep) {
 		end_endpoint(end, ep);
-	else
+	} else if (!datapath_word_find(a->dp, &addr, &word) && word == TW_ID_HOST) {
+		end->what = "host";
+		end->policy.is_host = true;
+	} else {
 		end->what = "world";
+	}
 	end->policy.addr = addr;
 	return 0;
 }
@@ -108,7 +114,7 @@ int ends_pair(struct end *from, struct end *to, struct agent_error *err)
 			const struct end *e = ends[i];
 			const union tw_addr *addr = want6 ? &e->addr6 : &e->addr4;
 
-			if (e->policy.is_host)
+			if (e->policy.is_host && addr_is_none(&e->policy.addr))
 				continue;
 			if (!addr_is_none(&e->policy.addr))
 				fits = fits && addr_is4(&e->policy.addr) == !want6;
@@ -134,7 +140,7 @@ json_t *end_json(const struct end *end)
 		json_object_set_new(json, "namespace", json_string(end->ns));
 		json_object_set_new(json, "pod", json_string(end->pod));
 	}
-	if (!end->policy.is_host && addr_format(&end->policy.addr, text, sizeof(text)) >= 0)
+	if (!addr_is_none(&end->policy.addr) && addr_format(&end->policy.addr, text, sizeof(text)) >= 0)
 		json_object_set_new(json, "ip", json_string(text));
 	return json;
 }

@@ -139,6 +139,23 @@ int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity);
 int datapath_version_set(struct datapath *dp, uint32_t version, const bool isolated[2],
 			 const struct tw_class *const classes[2], const uint32_t n_classes[2]);
 int datapath_version_del(struct datapath *dp, uint32_t version);
+
+/*
+ * What the programs would find, read back from the maps.
+ */
+struct datapath_decision {
+	bool isolated; /* false: the version says nothing of this direction, and all passes */
+	bool allow;
+	bool has_class;	      /* there was a class to look into; else the set is the default */
+	uint32_t class;	      /* index in tw_classes */
+	uint32_t first, last; /* the class's interval of protocol << 16 | port */
+	uint32_t set;	      /* TW_SET_*, or the set in which the identity was looked up */
+};
+/* Does the version pass `identity` on `key` (protocol << 16 | port)? 0 or -errno. */
+int datapath_decision_find(struct datapath *dp, uint32_t version, enum tw_direction dir,
+			   uint32_t identity, uint32_t key, struct datapath_decision *out);
+/* The ipcache's word for an address (mapped); 0: none. */
+int datapath_word_find(struct datapath *dp, const union tw_addr *addr, uint32_t *word);
 /* Waits until no program can still use what was unlinked before the call (RCU). */
 void datapath_grace(struct datapath *dp);
 

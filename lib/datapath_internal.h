@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The inside of struct datapath. datapath.c: load and pin; programs.c: programs of an earlier
- * agent; pins.c: pins that were taken away; migrate.c: maps of another layout; attach.c: links; tables.c: endpoints, policy, small maps; prefix.c: the ipcache;
- * window.c: mapped arrays.
+ * agent; pins.c: pins that were taken away; migrate.c: maps of another layout; attach.c: links;
+ * tables.c: endpoints, policy, small maps; lookup.c: what the programs find in them; prefix.c:
+ * the ipcache; window.c: mapped arrays.
  */
 #ifndef TOWPATH_DATAPATH_INTERNAL_H
 #define TOWPATH_DATAPATH_INTERNAL_H

@@ -80,4 +80,29 @@ int maps_reconcile(struct maps *m, const struct policy_plan *full,
 		   const struct maps_endpoint *endpoints, size_t n_endpoints,
 		   const struct prefix *nomasq, size_t n_nomasq, char *err, size_t err_len);
 
+/* ---- questions (ask.c) ------------------------------------------------------------------------ */
+
+struct maps_end { /* as the ipcache has it */
+	uint32_t slot; /* 0: no endpoint of this node */
+	uint32_t identity;
+	uint32_t version;
+	bool gone; /* the slot's endpoint is not live */
+};
+
+struct maps_answer {
+	enum tw_reason reason; /* TW_REASON_OK: a new flow would be opened, as far as policy goes */
+	bool host;	       /* one end is the node, so no policy is asked */
+	struct maps_end end[2]; /* from, to */
+	uint32_t key;		/* protocol << 16 | port, as classes are searched */
+	bool asked[2];		/* enum tw_direction */
+	struct datapath_decision said[2];
+};
+
+/*
+ * The programs' own decision about a new flow from ends[0] to ends[1], read from the maps. Ends
+ * are addresses or the node; slots in them are not looked at. 0 or -errno.
+ */
+int maps_ask(struct datapath *dp, const struct policy_end ends[2], uint8_t proto, uint16_t port,
+	     struct maps_answer *out);
+
 #endif

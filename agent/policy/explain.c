@@ -8,13 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/internal.h"
-
-/* The other end, as rules see it. */
-struct peer {
-	const struct subject *subject; /* NULL: no pod */
-	const union tw_addr *addr;
-};
+#include "policy/words.h"
 
 static bool is_zero(const union tw_addr *addr)
 {
@@ -35,9 +29,9 @@ static const struct subject *addr_subject(const struct policy *p, const union tw
 	return u && (u->subject->ep || !is_reserved(p, &n->prefix)) ? u->subject : NULL;
 }
 
-static struct peer peer_of(const struct policy *p, const struct policy_end *end)
+static struct rule_peer peer_of(const struct policy *p, const struct policy_end *end)
 {
-	struct peer peer = { .addr = &end->addr };
+	struct rule_peer peer = { .addr = &end->addr };
 
 	peer.subject = end->slot ? ep_subject(p, end->slot) : addr_subject(p, &end->addr);
 	if (is_zero(&end->addr) && peer.subject && peer.subject->ep &&
@@ -46,7 +40,7 @@ static struct peer peer_of(const struct policy *p, const struct policy_end *end)
 	return peer;
 }
 
-static bool peer_in_block(const struct policy_peer *rule, const struct peer *peer)
+static bool peer_in_block(const struct policy_peer *rule, const struct rule_peer *peer)
 {
 	if (!prefix_contains(&rule->cidr, peer->addr))
 		return false;
@@ -57,7 +51,7 @@ static bool peer_in_block(const struct policy_peer *rule, const struct peer *pee
 }
 
 static bool peer_matches(const struct pol *pol, const struct policy_peer *rule,
-			 const struct peer *peer)
+			 const struct rule_peer *peer)
 {
 	const struct subject *s = peer->subject;
 
@@ -83,8 +77,8 @@ static bool port_matches(const struct policy_port *rule, const struct subject *r
 }
 
 static bool rule_matches(const struct pol *pol, const struct policy_rule *rule,
-			 const struct peer *peer, const struct subject *receiver, uint8_t proto,
-			 uint16_t port)
+			 const struct rule_peer *peer, const struct subject *receiver,
+			 uint8_t proto, uint16_t port)
 {
 	bool peers = !rule->n_peers, ports = !rule->n_ports;
 
@@ -140,7 +134,7 @@ int policy_explain(const struct policy *p, uint32_t slot, enum tw_direction dir,
 		   struct policy_answer *out)
 {
 	const struct subject *self = ep_subject(p, slot);
-	const struct peer other = peer_of(p, peer);
+	const struct rule_peer other = peer_of(p, peer);
 	const struct subject *receiver = dir == TW_INGRESS ? self : other.subject;
 	struct vec pols = {};
 	int err = self ? selecting(self, dir, &pols) : -ENOENT;
@@ -170,163 +164,119 @@ int policy_explain(const struct policy *p, uint32_t slot, enum tw_direction dir,
 	return err;
 }
 
+/* ---- rule by rule ------------------------------------------------------------------------------ */
+
+static uint32_t selector_gap(const struct selector *sel, const struct labels *labels)
+{
+	uint32_t gap = 0;
+
+	for (size_t i = 0; i < sel->n; i++)
+		gap += !selector_match(&(const struct selector){ &sel->v[i], 1 }, labels);
+	return gap;
+}
+
+/* How much must be changed for the peer to match: labels count one, other kinds of peers more. */
+static uint32_t peer_gap(const struct pol *pol, const struct policy_peer *rule,
+			 const struct rule_peer *peer)
+{
+	const struct subject *s = peer->subject;
+	uint32_t gap = 0;
+
+	if (peer_matches(pol, rule, peer))
+		return 0;
+	if (rule->has_block)
+		return prefix_contains(&rule->cidr, peer->addr) ? 5 : 8;
+	if (!s)
+		return 12;
+	if (rule->has_namespace)
+		gap += selector_gap(&rule->ns, space_labels(s->space, CUR));
+	else if (s->space != pol->space)
+		gap += 4;
+	if (rule->has_pod)
+		gap += selector_gap(&rule->pod, s->view[CUR].labels);
+	return gap;
+}
+
+static uint32_t port_gap(const struct policy_port *rule, const struct subject *receiver,
+			 uint8_t proto, uint16_t port)
+{
+	if (port_matches(rule, receiver, proto, port))
+		return 0;
+	return rule->proto != proto ? 4 : rule->name ? 3 : 2;
+}
+
+static void rule_judge(const struct pol *pol, const struct policy_rule *rule,
+		       const struct rule_peer *peer, const struct subject *receiver,
+		       uint8_t proto, uint16_t port, struct policy_rule_answer *out)
+{
+	uint32_t peers = rule->n_peers ? UINT32_MAX : 0, ports = rule->n_ports ? UINT32_MAX : 0;
+
+	for (size_t i = 0; i < rule->n_peers && peers; i++) {
+		uint32_t gap = peer_gap(pol, &rule->peers[i], peer);
+
+		if (gap < peers) {
+			peers = gap;
+			out->nearest_peer = i;
+		}
+	}
+	for (size_t i = 0; i < rule->n_ports && ports; i++) {
+		uint32_t gap = port_gap(&rule->ports[i], receiver, proto, port);
+
+		ports = gap < ports ? gap : ports;
+	}
+	out->peer = !peers;
+	out->port = !ports;
+	out->gap = peers + ports;
+}
+
+static int pol_judge(const struct pol *pol, enum tw_direction dir, const struct rule_peer *peer,
+		     const struct subject *receiver, uint8_t proto, uint16_t port,
+		     int (*fn)(void *arg, const struct policy_rule_answer *rule), void *arg)
+{
+	const struct network_policy *np = &pol->obj[CUR]->policy;
+	size_t n = dir == TW_INGRESS ? np->n_in : np->n_out;
+	struct policy_rule_answer none = {
+		.policy = pol->obj[CUR], .dir = dir, .rule = -1, .gap = UINT32_MAX
+	};
+	int res = n ? 0 : fn(arg, &none);
+
+	for (size_t i = 0; i < n && !res; i++) {
+		struct policy_rule_answer r = {
+			.policy = pol->obj[CUR],
+			.dir = dir,
+			.rule = (int)i,
+			.proto = proto,
+			.port_number = port,
+			.seen = peer,
+			.receiver = receiver,
+		};
+
+		rule_judge(pol, policy_rule_at(pol->obj[CUR], dir, i), peer, receiver, proto, port,
+			   &r);
+		res = fn(arg, &r);
+	}
+	return res;
+}
+
+int policy_rules_each(const struct policy *p, uint32_t slot, enum tw_direction dir,
+		      const struct policy_end *peer, uint8_t proto, uint16_t port,
+		      int (*fn)(void *arg, const struct policy_rule_answer *rule), void *arg)
+{
+	const struct subject *self = ep_subject(p, slot);
+	const struct rule_peer other = peer_of(p, peer);
+	const struct subject *receiver = dir == TW_INGRESS ? self : other.subject;
+	struct vec pols = {};
+	int res = self ? selecting(self, dir, &pols) : -ENOENT;
+
+	for (uint32_t i = 0; !res && i < pols.n; i++)
+		res = pol_judge(pols.v[i], dir, &other, receiver, proto, port, fn, arg);
+	vec_clear(&pols);
+	return res;
+}
+
 const char *policy_addr_name(const struct policy *p, const union tw_addr *addr)
 {
 	const struct subject *s = addr_subject(p, addr);
 
 	return s ? s->pod->name : "";
-}
-
-/* ---- counts --------------------------------------------------------------------------------- */
-
-static uint32_t count_words(const struct node *n)
-{
-	if (!n)
-		return 0;
-	return !!n->word + count_words(n->child[0]) + count_words(n->child[1]);
-}
-
-void policy_stats_get(const struct policy *p, struct policy_stats *out)
-{
-	const struct pod_entry *pod;
-	const struct space *space;
-	const struct set *set;
-	struct policy_stats res = {
-		.policies = p->pols.n,
-		.identities = p->identities.n,
-		.sets = p->sets.n,
-		.versions = p->versions.n,
-		.atoms = p->atoms.n,
-		.prefixes = count_words(p->root[0]) + count_words(p->root[1]),
-	};
-
-	for (uint32_t i = 0; (pod = table_next(&p->pods, &i));)
-		res.pods += !!pod->obj[CUR];
-	for (uint32_t i = 0; (space = table_next(&p->spaces, &i));)
-		res.namespaces += !!space->obj[CUR];
-	for (uint32_t i = 0; (set = table_next(&p->sets, &i));)
-		res.peers += set->members.cur;
-	for (uint32_t i = 0; i < p->n_eps; i++)
-		res.endpoints += p->eps[i] && p->eps[i]->subject[CUR];
-	*out = res;
-}
-
-/* ---- identities ----------------------------------------------------------------------------- */
-
-struct tally {
-	struct hkey key; /* of the identity */
-	uint32_t id;
-	uint32_t addrs;
-	uint32_t more; /* addresses that found no room in `what` */
-	size_t len;
-	char what[192];
-};
-
-struct census {
-	struct table tallies;
-	struct arena mem;
-};
-
-/* A pod with an address of each family comes twice; names have no comma in them. */
-static bool tally_has(const struct tally *t, const char *name, size_t len)
-{
-	for (const char *p = t->what; *p; p += strspn(p, ", ")) {
-		size_t n = strcspn(p, ",");
-
-		if (n == len && !memcmp(p, name, len))
-			return true;
-		p += n;
-	}
-	return false;
-}
-
-static int census_add(struct census *c, const struct identity *id, const char *name)
-{
-	struct tally *t = table_get(&c->tallies, &id->key);
-	size_t len = strlen(name);
-
-	if (!t) {
-		t = arena_alloc(&c->mem, sizeof(*t));
-		if (!t)
-			return -ENOMEM;
-		t->key = id->key;
-		t->id = id->id;
-		if (table_put(&c->tallies, t))
-			return -ENOMEM;
-	}
-	t->addrs++;
-	if (tally_has(t, name, len))
-		return 0;
-	if (t->more || t->len + len + 2 > sizeof(t->what) - 24) {
-		t->more++;
-		return 0;
-	}
-	t->len += (size_t)snprintf(t->what + t->len, sizeof(t->what) - t->len, "%s%s",
-				   t->len ? ", " : "", name);
-	return 0;
-}
-
-static int census_node(struct census *c, const struct node *n)
-{
-	char text[64];
-	int err = 0;
-
-	if (!n)
-		return 0;
-	for (const struct unit *u = n->units; u && !err; u = u->next)
-		if (u->holder.id[CUR])
-			err = census_add(c, u->holder.id[CUR], u->subject->pod->name);
-	if (!err && n->world.id[CUR] && n->world.id[CUR]->id != TW_ID_WORLD) {
-		prefix_format(&n->prefix, text, sizeof(text));
-		err = census_add(c, n->world.id[CUR], text);
-	}
-	for (unsigned int i = 0; i < 2 && !err; i++)
-		err = census_node(c, n->child[i]);
-	return err;
-}
-
-static int tally_order(const void *a, const void *b)
-{
-	const struct tally *const *x = a, *const *y = b;
-
-	return (*x)->id<(*y)->id ? -1 : (*x)->id>(*y)->id;
-}
-
-static int census_report(const struct census *c,
-			 int (*fn)(void *arg, uint32_t identity, const char *what, uint32_t addrs),
-			 void *arg)
-{
-	struct vec sorted = {};
-	struct tally *t;
-	int err = 0;
-
-	for (uint32_t i = 0; !err && (t = table_next(&c->tallies, &i));)
-		err = vec_push(&sorted, t);
-	if (!err && sorted.n)
-		qsort(sorted.v, sorted.n, sizeof(*sorted.v), tally_order);
-	for (uint32_t i = 0; i < sorted.n && !err; i++) {
-		t = sorted.v[i];
-		if (t->more)
-			snprintf(t->what + t->len, sizeof(t->what) - t->len, " and %u more",
-				 t->more);
-		err = fn(arg, t->id, t->what, t->addrs);
-	}
-	vec_clear(&sorted);
-	return err;
-}
-
-int policy_identity_each(const struct policy *p,
-			 int (*fn)(void *arg, uint32_t identity, const char *what, uint32_t addrs),
-			 void *arg)
-{
-	struct census c = {};
-	int err = census_node(&c, p->root[0]);
-
-	if (!err)
-		err = census_node(&c, p->root[1]);
-	if (!err)
-		err = census_report(&c, fn, arg);
-	table_clear(&c.tallies);
-	arena_clear(&c.mem);
-	return err;
 }

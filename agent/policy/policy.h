@@ -164,6 +164,43 @@ int policy_explain(const struct policy *p, uint32_t slot, enum tw_direction dir,
 		   const struct policy_end *peer, uint8_t proto, uint16_t port,
 		   struct policy_answer *out);
 
+/* What one rule says of a question. All pointers are good for the length of the call only. */
+struct rule_peer;
+struct subject;
+struct policy_rule_answer {
+	const struct object *policy;
+	enum tw_direction dir;
+	int rule;	     /* -1: the policy has none for the direction */
+	bool peer, port;     /* which half of the rule is fulfilled */
+	uint32_t gap;	     /* how far it is from allowing: 0 it does; only good for comparing */
+	size_t nearest_peer; /* of the rule's peers, the one that lacks least */
+	uint8_t proto;	     /* what was asked */
+	uint16_t port_number;
+	const struct rule_peer *seen;
+	const struct subject *receiver;
+};
+
+/*
+ * The same question rule by rule: fn for each rule of each policy that selects the endpoint for
+ * the direction, policies by name; a policy without rules comes once, with rule -1. What fn
+ * returns other than 0 ends it and is returned.
+ */
+int policy_rules_each(const struct policy *p, uint32_t slot, enum tw_direction dir,
+		      const struct policy_end *peer, uint8_t proto, uint16_t port,
+		      int (*fn)(void *arg, const struct policy_rule_answer *rule), void *arg);
+
+/* The index-th rule for the direction, which must be there. */
+const struct policy_rule *policy_rule_at(const struct object *policy, enum tw_direction dir,
+					 size_t index);
+/*
+ * In words (words.c), cut with "..." where the buffer ends. "from pods app=web in namespaces
+ * team=sales, ports 80/TCP, 443/TCP"; and for a rule that does not allow, "rule 1 of shop/db
+ * allows this port from pods app=web; the peer lacks the label app=web".
+ */
+void policy_rule_text(const struct object *policy, enum tw_direction dir, size_t index, char *buf,
+		      size_t len);
+void policy_lack_text(const struct policy_rule_answer *rule, char *buf, size_t len);
+
 /* How an address is called: "ns/pod" for pods known by object or endpoint, else "". */
 const char *policy_addr_name(const struct policy *p, const union tw_addr *addr);
 
