@@ -140,7 +140,8 @@ json_t *end_json(const struct end *end)
 		json_object_set_new(json, "namespace", json_string(end->ns));
 		json_object_set_new(json, "pod", json_string(end->pod));
 	}
-	if (!addr_is_none(&end->policy.addr) && addr_format(&end->policy.addr, text, sizeof(text)) >= 0)
+	if (!addr_is_none(&end->policy.addr) &&
+	    addr_format(&end->policy.addr, text, sizeof(text)) >= 0)
 		json_object_set_new(json, "ip", json_string(text));
 	return json;
 }

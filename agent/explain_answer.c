@@ -20,8 +20,8 @@ void explain_ports(uint32_t first, uint32_t last, char *buf, size_t len)
 		const char *name;
 		bool ports;
 	} protos[] = {
-		{ IPPROTO_TCP, "tcp", true },	    { IPPROTO_UDP, "udp", true },
-		{ IPPROTO_SCTP, "sctp", true },	    { IPPROTO_ICMP, "icmp", false },
+		{ IPPROTO_TCP, "tcp", true },	     { IPPROTO_UDP, "udp", true },
+		{ IPPROTO_SCTP, "sctp", true },	     { IPPROTO_ICMP, "icmp", false },
 		{ IPPROTO_ICMPV6, "icmpv6", false },
 	};
 	size_t n = 0;
@@ -99,20 +99,19 @@ static int list_rule(void *arg, const struct policy_rule_answer *r)
 	if (l->policy != r->policy) {
 		l->policy = r->policy;
 		l->rules = json_array();
-		if (json_array_append_new(l->policies,
-					  json_pack("{s:o, s:o}", "policy",
-						    json_sprintf("%s/%s", r->policy->ns,
-								 r->policy->name),
-						    "rules", l->rules)))
+		if (json_array_append_new(
+			    l->policies,
+			    json_pack("{s:o, s:o}", "policy",
+				      json_sprintf("%s/%s", r->policy->ns, r->policy->name),
+				      "rules", l->rules)))
 			return -ENOMEM;
 	}
 	if (r->rule < 0)
 		return 0;
 	policy_rule_text(r->policy, r->dir, (size_t)r->rule, text, sizeof(text));
-	return json_array_append_new(l->rules,
-				     json_pack("{s:i, s:s, s:b, s:b, s:s}", "rule", r->rule,
-					       "text", text, "peer", r->peer, "port", r->port,
-					       "says", rule_says(r)))
+	return json_array_append_new(l->rules, json_pack("{s:i, s:s, s:b, s:b, s:s}", "rule",
+							 r->rule, "text", text, "peer", r->peer,
+							 "port", r->port, "says", rule_says(r)))
 		       ? -ENOMEM
 		       : 0;
 }
@@ -144,8 +143,8 @@ static int direction_json(const struct policy *p, const struct policy_end ends[2
 	}
 	if (!a.allow && *l.nearest)
 		json_object_set_new(json, "nearest",
-				    json_pack("{s:s, s:i, s:s}", "policy", l.nearest_policy,
-					      "rule", l.nearest_rule, "text", l.nearest));
+				    json_pack("{s:s, s:i, s:s}", "policy", l.nearest_policy, "rule",
+					      l.nearest_rule, "text", l.nearest));
 	*allow = a.allow;
 	*out = json;
 	return json ? 0 : -ENOMEM;
@@ -160,20 +159,19 @@ static json_t *set_json(uint32_t set)
 				    : json_integer(set);
 }
 
-/* The entries that carry the decision. */
+/* The entries that carry the decision; asked false: it falls without them. */
 static json_t *kernel_json(const struct maps_answer *a, enum tw_direction dir)
 {
 	const struct maps_end *self = &a->end[dir == TW_INGRESS], *peer = &a->end[dir == TW_EGRESS];
 	const struct datapath_decision *d = &a->said[dir];
-	json_t *json = json_pack("{s:b, s:i, s:i, s:I}", "allow", a->host || d->allow, "slot",
-				 (int)self->slot, "version", (int)self->version, "identity",
-				 (json_int_t)peer->identity);
+	json_t *json =
+		json_pack("{s:b, s:i, s:i, s:I}", "asked", a->asked[dir], "slot", (int)self->slot,
+			  "version", (int)self->version, "identity", (json_int_t)peer->identity);
 	char ports[128];
 
-	if (a->host) {
-		json_object_set_new(json, "host", json_true());
+	if (!a->asked[dir])
 		return json;
-	}
+	json_object_set_new(json, "allow", json_boolean(d->allow));
 	json_object_set_new(json, "isolated", json_boolean(d->isolated));
 	if (d->has_class) {
 		explain_ports(d->first, d->last, ports, sizeof(ports));
@@ -186,9 +184,10 @@ static json_t *kernel_json(const struct maps_answer *a, enum tw_direction dir)
 
 static const char *reason_text(const struct maps_answer *a)
 {
-	return a->reason == TW_REASON_OK && a->host
-		       ? "between a pod and its own node everything passes"
-		       : tw_reason_text(a->reason);
+	if (a->reason != TW_REASON_OK)
+		return tw_reason_text(a->reason);
+	return a->host ? "between a pod and its own node everything passes"
+		       : "no policy is against it";
 }
 
 static int warn(json_t *json, const char *direction, bool rules, bool maps)
@@ -204,19 +203,24 @@ static int answer_direction(const struct policy *p, const struct policy_end ends
 			    enum tw_direction dir, const struct maps_answer *a, json_t *json)
 {
 	static const char *const names[] = { [TW_INGRESS] = "ingress", [TW_EGRESS] = "egress" };
-	bool rules = true, maps = a->host || a->said[dir].allow;
+	bool rules = true;
 	json_t *d = NULL;
-	int res = direction_json(p, ends, dir, (uint8_t)(a->key >> 16), (uint16_t)a->key, &d,
-				 &rules);
+	int res =
+		direction_json(p, ends, dir, (uint8_t)(a->key >> 16), (uint16_t)a->key, &d, &rules);
 
 	if (res)
 		return res;
 	json_object_set_new(d, "kernel", kernel_json(a, dir));
 	json_object_set_new(json, names[dir], d);
-	/* An end that the maps do not have as an endpoint is not asked. */
 	if (a->end[dir == TW_INGRESS].slot != ends[dir == TW_INGRESS].slot)
-		maps = !rules;
-	return rules == maps ? 0 : warn(json, names[dir], rules, maps);
+		return json_object_set_new(
+			json, "warning",
+			json_sprintf("the kernel's maps have another endpoint at the %s end: "
+				     "restart towpathd, which writes them anew, and report this",
+				     names[dir]));
+	return !a->asked[dir] || rules == a->said[dir].allow
+		       ? 0
+		       : warn(json, names[dir], rules, a->said[dir].allow);
 }
 
 int explain_answer(const struct policy *p, struct datapath *dp, const struct policy_end ends[2],

@@ -96,8 +96,8 @@ int datapath_decision_find(struct datapath *dp, uint32_t version, enum tw_direct
 	uint32_t present;
 	int res;
 
-	if (version && bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version,
-					   &policy))
+	if (version &&
+	    bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy))
 		return -errno;
 	if (version && policy.dir[dir].isolated) {
 		found.isolated = true;

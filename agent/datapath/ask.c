@@ -81,7 +81,9 @@ int maps_ask(struct datapath *dp, const struct policy_end ends[2], uint8_t proto
 	a.reason = ends_reason(ends, a.end);
 	/* Between a container and its own node everything passes. */
 	a.host = a.end[0].identity == TW_ID_HOST || a.end[1].identity == TW_ID_HOST;
-	for (int i = 0; i < 2 && !a.host && !res; i++) {
+	bool asks = a.reason == TW_REASON_OK && !a.host;
+
+	for (int i = 0; i < 2 && asks && !res; i++) {
 		enum tw_direction dir = i ? TW_INGRESS : TW_EGRESS;
 
 		if (!a.end[i].slot)

@@ -82,7 +82,7 @@ int maps_reconcile(struct maps *m, const struct policy_plan *full,
 
 /* ---- questions (ask.c) ------------------------------------------------------------------------ */
 
-struct maps_end { /* as the ipcache has it */
+struct maps_end {      /* as the ipcache has it */
 	uint32_t slot; /* 0: no endpoint of this node */
 	uint32_t identity;
 	uint32_t version;

@@ -206,8 +206,8 @@ static uint32_t port_gap(const struct policy_port *rule, const struct subject *r
 }
 
 static void rule_judge(const struct pol *pol, const struct policy_rule *rule,
-		       const struct rule_peer *peer, const struct subject *receiver,
-		       uint8_t proto, uint16_t port, struct policy_rule_answer *out)
+		       const struct rule_peer *peer, const struct subject *receiver, uint8_t proto,
+		       uint16_t port, struct policy_rule_answer *out)
 {
 	uint32_t peers = rule->n_peers ? UINT32_MAX : 0, ports = rule->n_ports ? UINT32_MAX : 0;
 

@@ -159,8 +159,10 @@ void policy_rule_text(const struct object *policy, enum tw_direction dir, size_t
 		return;
 	}
 	/* "every TCP port" needs no word before it. */
-	say(&w, "%s", rule->ports[0].any && !rule->ports[0].name ? ", " : plural ? ", ports "
-										 : ", port ");
+	say(&w, "%s",
+	    rule->ports[0].any && !rule->ports[0].name ? ", "
+	    : plural				       ? ", ports "
+						       : ", port ");
 	say_ports(&w, rule);
 }
 
@@ -198,7 +200,7 @@ static bool say_lacks(struct words *w, const char *before, const char *who,
 			continue;
 		say(w, "%s", any ? " and " : before);
 		if (!any)
-			say(w, "%s ", who);
+			say(w, "%s", who);
 		say_unmet(w, &sel->v[i], labels);
 		any = true;
 	}
@@ -209,7 +211,7 @@ static void say_peer_gap(struct words *w, const char *ns, const struct policy_pe
 			 const struct rule_peer *peer)
 {
 	const struct subject *s = peer->subject;
-	const char *before = "; ";
+	const char *before = "; ", *who = "the peer ";
 	char addr[64], text[64];
 
 	if (rule->has_block) {
@@ -232,12 +234,13 @@ static void say_peer_gap(struct words *w, const char *ns, const struct policy_pe
 	if (!rule->has_namespace && strcmp(s->space->name, ns)) {
 		say(w, "; the peer is in namespace %s", s->space->name);
 		before = " and ";
+		who = "";
 	}
 	if (rule->has_namespace &&
-	    say_lacks(w, before, "the peer's namespace", &rule->ns, space_labels(s->space, CUR)))
+	    say_lacks(w, before, "the peer's namespace ", &rule->ns, space_labels(s->space, CUR)))
 		before = " and ";
 	if (rule->has_pod)
-		say_lacks(w, before, "the peer", &rule->pod, s->view[CUR].labels);
+		say_lacks(w, before, who, &rule->pod, s->view[CUR].labels);
 }
 
 static void say_asked(struct words *w, const struct policy_rule_answer *r)

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "explain_answer.h"
 #include "lab.h"
 
 #include "../unit/policy_chance.h"
@@ -23,6 +24,8 @@
 #define ROUNDS 60
 #define PROBES 40 /* packets after each change */
 #define SLOTS (C + 1)
+#define QUESTIONS 1000 /* of each family */
+#define QUESTIONS_ROUND 50
 
 static const char *const pod_addrs[] = {
 	"10.88.0.2",	 "10.88.0.3",	  "198.51.100.7",    "203.0.113.5",
@@ -258,15 +261,37 @@ static void probe(struct history *h, int family, enum place from, enum place to)
 	h->denied += want != TW_REASON_OK;
 }
 
+static uint64_t chance_of(int family, uint64_t which)
+{
+	const char *seed_text = getenv("TW_SEED");
+	uint64_t seed = seed_text ? strtoull(seed_text, NULL, 0) : 1;
+
+	return (seed + which) * 2654435761u + (uint64_t)family;
+}
+
+/* The words of the lab's own, for whatever test comes next. */
+static void words_restore(struct lab *lab)
+{
+	for (enum place p = OUTSIDE; p <= KEPT; p++) {
+		union tw_addr addr;
+
+		if (p == ROUTER)
+			continue;
+		place_addr(p, 4, &addr);
+		must(!datapath_prefix_set(lab->dp, &addr, 128, LAB_IDENTITY + p));
+		place_addr(p, 6, &addr);
+		must(!datapath_prefix_set(lab->dp, &addr, 128, LAB_IDENTITY + p));
+	}
+}
+
 static void random_policies_agree_with_the_model(struct lab *lab, int family)
 {
 	static const enum place places[] = { A, B, C, OUTSIDE, OUTSIDE2, KEPT };
-	const char *rounds_text = getenv("TW_ROUNDS"), *seed_text = getenv("TW_SEED");
+	const char *rounds_text = getenv("TW_ROUNDS");
 	unsigned int rounds = rounds_text ? (unsigned int)atoi(rounds_text) : ROUNDS;
-	uint64_t seed = seed_text ? strtoull(seed_text, NULL, 0) : 1;
 	struct history h;
 
-	history_open(&h, lab, seed * 2654435761u + (uint64_t)family);
+	history_open(&h, lab, chance_of(family, 0));
 	for (unsigned int round = 0; round < rounds; round++) {
 		history_change(&h);
 		for (unsigned int i = 0; i < PROBES; i++) {
@@ -281,23 +306,166 @@ static void random_policies_agree_with_the_model(struct lab *lab, int family)
 		      h.allowed, h.denied);
 	assert_true(h.allowed + h.denied >= 500 || rounds < ROUNDS);
 	history_close(&h);
-	/* The words of the lab's own, for whatever test comes next. */
-	for (enum place p = OUTSIDE; p <= KEPT; p++) {
-		union tw_addr addr;
+	words_restore(lab);
+}
 
-		if (p == ROUTER)
-			continue;
-		place_addr(p, 4, &addr);
-		must(!datapath_prefix_set(lab->dp, &addr, 128, LAB_IDENTITY + p));
-		place_addr(p, 6, &addr);
-		must(!datapath_prefix_set(lab->dp, &addr, 128, LAB_IDENTITY + p));
+/* ---- explain --------------------------------------------------------------------------------- */
+
+/* Who asks whom, what about; and by which way that packet comes. */
+struct question {
+	enum place from, to;
+	enum via via;
+	struct spec in;
+	uint8_t proto;
+};
+
+static bool question_random(struct history *h, int family, struct question *q)
+{
+	static const enum place froms[] = {
+		A, B, C, A, B, C, OUTSIDE, OUTSIDE2, KEPT, EMPTY, NODE
+	};
+	static const enum place tos[] = { A,	    B,	  C,	    A,	  B,	 C,    OUTSIDE,
+					  OUTSIDE2, KEPT, UNROUTED, NODE, EMPTY, GROUP };
+	static const enum what whats[] = { TCP, TCP, UDP, SCTP, ECHO };
+	static const enum via vias[] = { [A] = FROM_A, [B] = FROM_B, [C] = FROM_C };
+	enum what what = pick(whats);
+
+	q->from = pick(froms);
+	q->to = pick(tos);
+	/* What no hook sees, and what is lost for want of a route, is no question of policy. */
+	if (q->from == q->to || (q->from > C && q->to > C) || q->to == UNROUTED)
+		return false;
+	if (q->from == NODE && q->to == C)
+		return false; /* the lab's node speaks to A and B */
+	q->via = q->from <= C ? vias[q->from] : q->from == NODE ? (q->to == A ? TO_A : TO_B) : UP;
+	q->proto = what_proto(what, family);
+	q->in = (struct spec){
+		.what = what,
+		.from = q->from,
+		.to = q->to,
+		.sport = ++h->sport,
+		.dport = what == ECHO ? 0 : chance_probes[rnd(COUNT(chance_probes))].port,
+		.flags = what == TCP ? SYN : 0,
+	};
+	/* A port of no rule, too. */
+	if (what != ECHO && (!q->in.dport || !rnd(4)))
+		q->in.dport = (uint16_t)(1 + rnd(65535));
+	return true;
+}
+
+static void question_end(const struct question *q, enum place place, int family,
+			 struct policy_end *out)
+{
+	*out = (struct policy_end){ .slot = place <= C ? place : 0,
+				    .is_host = place == NODE && q->from == NODE };
+	place_addr(place, family, &out->addr);
+}
+
+static const char *text_of(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? text : "";
+}
+
+/* What explain says of one direction: its own reasoning must come to the kernel's answer. */
+static void direction_check(const json_t *answer, const char *name)
+{
+	const json_t *d = json_object_get(answer, name), *kernel = json_object_get(d, "kernel");
+	const json_t *policies = json_object_get(d, "policies"), *policy, *rule;
+	bool allow = json_is_true(json_object_get(d, "allow")), matches = false;
+	size_t i, j;
+
+	if (!d)
+		return;
+	if (json_is_true(json_object_get(kernel, "asked")))
+		assert_int_equal(allow, json_is_true(json_object_get(kernel, "allow")));
+	json_array_foreach(policies, i, policy) {
+		json_array_foreach(json_object_get(policy, "rules"), j, rule)
+			matches |= json_is_true(json_object_get(rule, "peer")) &&
+				   json_is_true(json_object_get(rule, "port"));
 	}
+	if (json_integer_value(json_object_get(kernel, "identity")) == TW_ID_HOST)
+		return;
+	assert_int_equal(matches, allow && json_is_true(json_object_get(d, "isolated")));
+	/* A refusal names what would have allowed it. */
+	assert_int_equal(!!json_object_get(d, "nearest"), !allow);
+}
+
+static void questions_are_answered_as_the_kernel_decides(struct lab *lab, int family)
+{
+	unsigned int asked = 0, allowed = 0;
+	struct history h;
+
+	history_open(&h, lab, chance_of(family, 1000));
+	while (asked < QUESTIONS) {
+		struct policy_end ends[2];
+		struct outcome got;
+		struct question q;
+		json_t *answer = NULL;
+
+		if (asked % QUESTIONS_ROUND == 0) {
+			history_change(&h);
+			lab_flows_clear(lab, family);
+		}
+		if (!question_random(&h, family, &q))
+			continue;
+		asked++;
+		question_end(&q, q.from, family, &ends[0]);
+		question_end(&q, q.to, family, &ends[1]);
+		assert_int_equal(explain_answer(h.policy, lab->dp, ends, q.proto,
+						q.in.what == ECHO ? 0 : q.in.dport, &answer),
+				 0);
+		lab_send(lab, family, q.via, &q.in, &got);
+		if (strcmp(text_of(answer, "reason"), tw_reason_name(got.reason)) ||
+		    strcmp(text_of(answer, "verdict"), got.verdict == DROP ? "deny" : "allow") ||
+		    json_object_get(answer, "warning"))
+			fail_msg("place %d to %d, protocol %u port %u: the kernel says %s (%d), "
+				 "the answer is %s",
+				 q.from, q.to, q.proto, q.in.dport, tw_reason_name(got.reason),
+				 got.verdict, json_dumps(answer, JSON_INDENT(1)));
+		direction_check(answer, "egress");
+		direction_check(answer, "ingress");
+		allowed += got.verdict != DROP;
+		json_decref(answer);
+	}
+	print_message("%u questions, %u of them allowed, each answered as the kernel decided\n",
+		      asked, allowed);
+	assert_true(allowed > asked / 10 && allowed < asked - asked / 10);
+	history_close(&h);
+	words_restore(lab);
+}
+
+/* Maps that were changed behind the agent's back: the kernel's answer counts, with a warning. */
+static void answer_warns_of_other_maps(struct lab *lab, int family)
+{
+	struct policy_end ends[2] = { { .slot = A }, { .slot = B } };
+	struct tw_endpoint ep;
+	json_t *answer = NULL;
+	struct history h;
+
+	history_open(&h, lab, 1);
+	place_addr(A, family, &ends[0].addr);
+	place_addr(B, family, &ends[1].addr);
+	must(!datapath_endpoint_get(lab->dp, B, &ep));
+	must(!datapath_endpoint_policy(lab->dp, B, ep.identity,
+				       lab_version(lab, ISOLATE_INGRESS, NULL, 0)));
+	assert_int_equal(explain_answer(h.policy, lab->dp, ends, IPPROTO_TCP, 80, &answer), 0);
+	assert_string_equal(text_of(answer, "verdict"), "deny");
+	assert_string_equal(text_of(answer, "reason"), "policy_ingress");
+	assert_non_null(strstr(text_of(answer, "warning"), "for ingress"));
+	json_decref(answer);
+	must(!datapath_endpoint_policy(lab->dp, B, ep.identity, ep.version));
+	history_close(&h);
+	words_restore(lab);
 }
 
 int main(void)
 {
 	static const struct lab_test tests[] = {
 		LAB_TEST(random_policies_agree_with_the_model),
+		LAB_TEST(questions_are_answered_as_the_kernel_decides),
+		LAB_TEST(answer_warns_of_other_maps),
 	};
 
 	lab_netns();

@@ -132,6 +132,11 @@ def test_explain_names_the_policy(filled):
     assert out.startswith("deny") and "shop/closed" in out
     answer = json.loads(filled.towpath(*explain, "-o", "json").stdout)
     assert answer["verdict"] == "deny" and answer["ingress"]["isolated"] is True
+    assert "nearest" in answer["ingress"] and "warning" not in answer
+    assert answer["ingress"]["kernel"]["asked"] and "kernel: slot" in out
+    answer = json.loads(filled.towpath("explain", "--from", "192.0.2.77", "--to", "192.0.2.78",
+                                       "--port", "80", "-o", "json").stdout)  # fmt: skip
+    assert answer["verdict"] == "none" and not {"egress", "ingress"} & answer.keys()
     out = filled.towpath("explain", "--from", "shop/web", "--to", "192.0.2.77", "--port", "53/udp")
     assert out.stdout.startswith("allow")
     done = filled.towpath("explain", "--from", "nobody", "--to", "shop/web", "--port", "1",
