@@ -28,6 +28,8 @@ __attribute__((constructor)) static void shift_map(void)
 	shift = at;
 }
 
+/* The names of the C library's own arguments are not for others. */
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name) */
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
 	int res = (int)syscall(SYS_clock_gettime, id, ts);
@@ -68,3 +70,4 @@ time_t time(time_t *out)
 		*out = ts.tv_sec;
 	return ts.tv_sec;
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
