@@ -159,7 +159,7 @@ def main():
     with Node("soak", options=["--flow-log", "256"]) as node:
         times, rows, rounds = run(node)
     after = [i for i, t in enumerate(times) if t >= ARGS.minutes * 20]
-    if len(after) < 5:
+    if len(after) < 3:
         sys.exit("bench soak: too short to tell anything: give it more --minutes")
     times, rows = [times[i] for i in after], [rows[i] for i in after]
     if not ARGS.json:

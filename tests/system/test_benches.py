@@ -36,7 +36,7 @@ def test_cni(families):
 
 
 def test_soak():
-    made = rows("soak", "--minutes", "1" if FULL else "0.07")
+    made = rows("soak", "--minutes", "1" if FULL else "0.12")
     assert set(made) == STEADY | {"flow_entries", "quarantined"}
     if FULL:
         assert {case for case in STEADY if not made[case]["met"]} == set()
