@@ -13,8 +13,8 @@
  * When DELs have queued up behind a request, more may be on their way: it is worth waiting for
  * a pause between them, as what comes later waits for the whole request of the others.
  */
-#define PAUSE_MS 20
-#define PAUSE_MAX_MS 300
+#define PAUSE_MS 40
+#define PAUSE_MAX_MS 400
 /* Interfaces of one request: the kernel holds the lock of all interfaces for all of them. */
 #define BATCH_MAX 64u
 
