@@ -23,6 +23,8 @@ from node import FAMILIES, REPO, Node, Pod, namespace_object, policy_object
 from traffic import tcp_works, wait_for
 from watch import Datagrams, Ear, Frames, Openings, Stream, Watch
 
+# How late packets and connections may be is measured.
+pytestmark = pytest.mark.alone
 SEED = int(os.environ.get("TOWPATH_SEED") or random.randrange(1 << 32))
 KILLS = 200 if os.environ.get("TOWPATH_FULL") else 100
 CHANCE = 12  # of them at least

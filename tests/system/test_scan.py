@@ -10,6 +10,8 @@ import packet
 import pytest
 from traffic import tcp_open, tcp_works, wait_for
 
+# A scanner fills a CPU.
+pytestmark = pytest.mark.alone
 GATEWAY = "02:54:57:00:00:01"
 BUILD = pathlib.Path(__file__).resolve().parents[2] / os.environ.get("TOWPATH_BUILD", "build")
 ROUNDS = 8 if os.environ.get("TOWPATH_FULL") else 2  # times 65 536 ports
