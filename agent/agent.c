@@ -10,6 +10,7 @@
 
 #include "agent.h"
 #include "api/api.h"
+#include "api/metrics.h"
 #include "filters.h"
 #include "kernel_drops.h"
 #include "log.h"
@@ -317,6 +318,9 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 
 	if (!res)
 		res = refuse_start(agent_check_dir(a, &refused), &refused, err, err_len);
+	/* A port that is taken refuses the start before anything has changed. */
+	if (!res)
+		res = metrics_server_new(&a->metrics_server, a, err, err_len);
 	if (!res)
 		res = kernel_open(a, err, err_len);
 	if (!res)
@@ -355,6 +359,7 @@ static void agent_close(struct agent *a)
 {
 	remover_free(a->remover);
 	api_free(a->api);
+	metrics_server_free(a->metrics_server);
 	tick_free(a->tick);
 	rates_free(a->rates);
 	kernel_drops_free(a->kernel_drops);

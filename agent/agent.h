@@ -4,7 +4,7 @@
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
- * clock; rates.c, health.c, status.c, explain.c, ends.c: answers; guard.c: the process's own
+ * clock; rates.c, health.c, status.c, metrics.c, explain.c, ends.c: answers; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -22,6 +22,7 @@
 #include "endpoint/ipam.h"
 #include "endpoint/node.h"
 #include "flow/flow.h"
+#include "metrics.h"
 #include "object/object.h"
 #include "options.h"
 #include "policy/policy.h"
@@ -49,8 +50,9 @@ agent_refuse(struct agent_error *err, enum agent_code code, const char *format, 
 int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
-struct filters; /* filters.c */
-struct rates; /* rates.c */
+struct filters;	       /* filters.c */
+struct metrics_server; /* api/metrics.c */
+struct rates;	       /* rates.c */
 struct remover;
 struct kernel_drops;
 struct tick;
@@ -74,10 +76,12 @@ struct agent {
 	struct pins *pins;
 	struct slots *slots;
 	struct remover *remover;
-	uint32_t flow_cap; /* flows that one endpoint may hold */
-	uint64_t started;  /* uv_hrtime() */
-	time_t started_at; /* by the clock on the wall */
-	bool state_lost;   /* the database's file is not what it was, and that was said */
+	struct metrics metrics;
+	struct metrics_server *metrics_server; /* NULL: not wanted */
+	uint32_t flow_cap;		       /* flows that one endpoint may hold */
+	uint64_t started;		       /* uv_hrtime() */
+	time_t started_at;		       /* by the clock on the wall */
+	bool state_lost; /* the database's file is not what it was, and that was said */
 };
 
 /*

@@ -146,6 +146,12 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 	struct agent_cost cost;
 	int res = agent_change(a, &change, &cost, err);
 
+	if (res && !dry_run)
+		a->metrics.refused++;
+	else if (!dry_run)
+		metrics_applied(&a->metrics,
+				cost.compile_us + cost.wait_us + cost.store_us + cost.kernel_us);
+
 	if (r->objects.n + r->n_del > RELEASE_OBJECTS)
 		tick_release(a->tick);
 	if (res)

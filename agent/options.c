@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 #include "options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,7 @@ enum option_id {
 	OPT_ATTACH,
 	OPT_MAX_FLOWS,
 	OPT_FLOW_LOG,
+	OPT_METRICS,
 	OPT_LOG_LEVEL,
 	OPT_UNINSTALL,
 	OPT_VERSION,
@@ -48,6 +51,7 @@ static const struct option long_options[] = {
 	{ "attach", required_argument, NULL, OPT_ATTACH },
 	{ "max-flows", required_argument, NULL, OPT_MAX_FLOWS },
 	{ "flow-log", required_argument, NULL, OPT_FLOW_LOG },
+	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "uninstall", no_argument, NULL, OPT_UNINSTALL },
 	{ "help", no_argument, NULL, 'h' },
@@ -77,6 +81,8 @@ static const char help[] =
 	"  --attach auto|clsact    how programs are attached: tcx where there is one [auto]\n"
 	"  --max-flows N           connections of each family [from the machine's memory]\n"
 	"  --flow-log N            entries kept in the flow log [16384]\n"
+	"  --metrics [ADDR:]PORT   Prometheus reads http://ADDR:PORT/metrics [off; ADDR "
+	"127.0.0.1]\n"
 	"  --log-level LEVEL       error, warn, info or debug [info]\n"
 	"  --uninstall             take everything out of the kernel, and exit\n"
 	"  --help, --version\n"
@@ -167,6 +173,37 @@ static int set_choice(const struct place *at, const char *name, const char *text
 	return refuse(at, name, choice, text);
 }
 
+/* PORT, ADDR:PORT or [ADDR]:PORT. */
+static int set_listen(struct agent_options *opts, const struct place *at, const char *text)
+{
+	struct sockaddr_in *in4 = (struct sockaddr_in *)&opts->metrics;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&opts->metrics;
+	const char *colon = strrchr(text, ':'), *port = colon ? colon + 1 : text;
+	char addr[64] = "127.0.0.1", *end;
+	bool v6 = *text == '[';
+	size_t len = colon ? (size_t)(colon - text) : 0;
+
+	errno = 0;
+	unsigned long number = strtoul(port, &end, 10);
+	bool good = !errno && end != port && !*end && *port >= '0' && *port <= '9' && number &&
+		    number <= UINT16_MAX && len < sizeof(addr);
+	if (good && colon) {
+		good = len > (v6 ? 2u : 0u) && (!v6 || text[len - 1] == ']');
+		snprintf(addr, sizeof(addr), "%.*s", (int)(v6 ? len - 2 : len), text + v6);
+	}
+	opts->metrics = (struct sockaddr_storage){ .ss_family = v6 ? AF_INET6 : AF_INET };
+	if (!good || inet_pton(v6 ? AF_INET6 : AF_INET, addr,
+			       v6 ? (void *)&in6->sin6_addr : (void *)&in4->sin_addr) != 1)
+		return refuse(at, "--metrics", "must be a port, like 9977 or 192.0.2.1:9977", text);
+	if (v6)
+		in6->sin6_port = htons((uint16_t)number);
+	else
+		in4->sin_port = htons((uint16_t)number);
+	opts->metrics_len = v6 ? sizeof(*in6) : sizeof(*in4);
+	opts->metrics_text = text;
+	return -1;
+}
+
 static int option_set(struct agent_options *opts, const struct place *at, int id, const char *arg)
 {
 	static const char *const outside[2] = { "direct", "stack" };
@@ -202,6 +239,8 @@ static int option_set(struct agent_options *opts, const struct place *at, int id
 		return set_number(at, "--max-flows", arg, FLOWS_MIN, FLOWS_MAX, &opts->max_flows);
 	case OPT_FLOW_LOG:
 		return set_number(at, "--flow-log", arg, 1, 1u << 24, &opts->flow_log);
+	case OPT_METRICS:
+		return set_listen(opts, at, arg);
 	case OPT_LOG_LEVEL:
 		if (log_level_set(arg))
 			return refuse(at, "--log-level", "must be error, warn, info or debug", arg);

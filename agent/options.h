@@ -3,6 +3,8 @@
 #ifndef AGENT_OPTIONS_H
 #define AGENT_OPTIONS_H
 
+#include <sys/socket.h>
+
 #include "config.h"
 #include "object/object.h"
 
@@ -23,8 +25,11 @@ struct agent_options {
 	bool masquerade6;
 	bool outside_stack;
 	bool force_clsact;
-	uint32_t max_flows; /* 0: from memory */
-	uint32_t flow_log;  /* 0: default */
+	uint32_t max_flows;		 /* 0: from memory */
+	uint32_t flow_log;		 /* 0: default */
+	struct sockaddr_storage metrics; /* where GET /metrics is answered */
+	socklen_t metrics_len;		 /* 0: nowhere */
+	const char *metrics_text;	 /* as it was given */
 	bool uninstall;
 	struct config config; /* what strings of the file point into */
 };

@@ -42,6 +42,24 @@ static json_t *drops_json(struct agent *a)
 	return list;
 }
 
+/* What policy said of packets: what the fast path carries on is not judged again. */
+static json_t *verdicts_json(struct agent *a)
+{
+	static const enum tw_reason denied[] = { TW_REASON_POLICY_EGRESS, TW_REASON_POLICY_INGRESS,
+						 TW_REASON_REVOKED };
+	json_int_t allow = 0, deny = 0;
+	struct tw_metric m;
+
+	for (unsigned int hook = 0; hook < TW_HOOK_COUNT; hook++) {
+		if (!datapath_metric(a->dp, TW_REASON_OK, (enum tw_hook)hook, &m))
+			allow += (json_int_t)m.packets;
+		for (size_t i = 0; i < sizeof(denied) / sizeof(denied[0]); i++)
+			if (!datapath_metric(a->dp, denied[i], (enum tw_hook)hook, &m))
+				deny += (json_int_t)m.packets;
+	}
+	return json_pack("{s:I, s:I}", "allow", allow, "deny", deny);
+}
+
 static json_t *counters_json(struct agent *a)
 {
 	static const char *const names[TW_COUNTER_COUNT] = {
@@ -135,7 +153,7 @@ json_t *status_json(struct agent *a)
 			  "sets", (int)p.sets, "versions", (int)p.versions);
 	return json_pack(
 		"{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s, s:b}, s:o, s:o, s:o, s:o, "
-		"s:o, s:o, s:I, s:o, s:o}",
+		"s:o, s:o, s:I, s:o, s:o, s:o}",
 		"version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
 		(json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
 		(json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
@@ -143,7 +161,8 @@ json_t *status_json(struct agent *a)
 		datapath_attach_mode(a->dp), "drop_reasons", kernel_drops_told(a->kernel_drops),
 		"counts", counts, "maps", maps_json(a), "drops", drops_json(a), "counters",
 		counters_json(a), "flow_log", flow_log_json(a), "pools", ipam_to_json(a->ipam),
-		"memory_kb", memory_kb(), "health", health_json(a), "rates", rates_json(a));
+		"memory_kb", memory_kb(), "verdicts", verdicts_json(a), "health", health_json(a),
+		"rates", rates_json(a));
 }
 
 static int add_identity(void *arg, uint32_t identity, const char *what, uint32_t addrs)

@@ -40,6 +40,21 @@ root() {
 	fi
 }
 
+# promtool checks the text for Prometheus in the tests. Its package brings a server that starts
+# by itself and a web page with a dozen libraries, so only the one program is taken out of it.
+PROMTOOL=/usr/local/lib/towpath-test/promtool
+add_promtool() {
+	command -v promtool >/dev/null || [ -x "$PROMTOOL" ] && return
+	dir=$(mktemp -d)
+	say "taking promtool out of the package prometheus as $PROMTOOL"
+	(cd "$dir" && apt-get -q download prometheus >&2) &&
+		dpkg-deb --fsys-tarfile "$dir"/prometheus_*.deb |
+		tar -x -C "$dir" ./usr/bin/promtool &&
+		root install -D "$dir/usr/bin/promtool" "$PROMTOOL" ||
+		say "promtool could not be had: the test of the metrics' form will be skipped"
+	rm -rf "$dir"
+}
+
 apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >&2; }
 
 # Debian 12: libbpf, bpftool and kernel headers of the release's own backports suite, from the
@@ -68,7 +83,7 @@ if [ "${VERSION_CODENAME:-}" = bookworm ] &&
 	{ is_old libbpf-dev 1:1.3 || is_old linux-libc-dev 6.6; }; then
 	old="libbpf-dev bpftool linux-libc-dev"
 fi
-[ -n "$need$old" ] || exit 0
+[ -n "$need$old" ] || { add_promtool; exit 0; }
 
 case "${ID:-}:${VERSION_CODENAME:-}" in
 debian:bookworm)
@@ -91,3 +106,4 @@ esac
 need=$(missing $BUILD $TEST)
 # shellcheck disable=SC2086 # list of words
 [ -z "$need" ] || apt install --no-install-recommends $need
+add_promtool

@@ -7,6 +7,9 @@ import pytest
 from node import Node, binary
 
 
+PORT = "must be a port, like 9977 or 192.0.2.1:9977"
+
+
 def refused(tmp_path, text, *argv):
     """The agent's sentence about this file, without its path; nothing was started."""
     path = tmp_path / "towpath.conf"
@@ -28,6 +31,14 @@ def refused(tmp_path, text, *argv):
          "FILE:3:12: pod-cidr must be a CIDR like 10.7.0.0/16, not '10.7.0.0/33'"),
         ("outside = up", "FILE:1:11: outside must be direct or stack, not 'up'"),
         ("log-level = loud", "FILE:1:13: log-level must be error, warn, info or debug, not 'loud'"),
+        ("metrics = 0", f"FILE:1:11: metrics {PORT}, not '0'"),
+        ("metrics = 65536", f"FILE:1:11: metrics {PORT}, not '65536'"),
+        ("metrics = 9977x", f"FILE:1:11: metrics {PORT}, not '9977x'"),
+        ("metrics = :9977", f"FILE:1:11: metrics {PORT}, not ':9977'"),
+        ("metrics = localhost:9977", f"FILE:1:11: metrics {PORT}, not 'localhost:9977'"),
+        ("metrics = [::1:9977", f"FILE:1:11: metrics {PORT}, not '[::1:9977'"),
+        ("metrics = []:9977", f"FILE:1:11: metrics {PORT}, not '[]:9977'"),
+        ("metrics = ::1:9977", f"FILE:1:11: metrics {PORT}, not '::1:9977'"),
         ("no-masquerade = 5", "FILE:1:17: no-masquerade takes 4 or 6, not '5'"),
         ("uplinks = eth0", "FILE:1:1: there is no option 'uplinks' in a configuration"),
         ("uninstall", "FILE:1:1: there is no option 'uninstall' in a configuration"),
