@@ -19,6 +19,7 @@
 #include "notify.h"
 #include "pins.h"
 #include "tick.h"
+#include "tracer.h"
 #include "uplinks.h"
 
 /* ---- what the flow log asks ------------------------------------------------------------------- */
@@ -283,6 +284,8 @@ static int watches_open(struct agent *a, char *err, size_t err_len)
 		res = rates_new(&a->rates, a);
 	if (!res)
 		res = tick_new(&a->tick, a);
+	if (!res)
+		res = tracer_new(&a->tracer, a);
 	if (res)
 		snprintf(err, err_len, "cannot watch this node: %s", strerror(-res));
 	return res;
@@ -358,6 +361,7 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 static void agent_close(struct agent *a)
 {
 	remover_free(a->remover);
+	tracer_free(a->tracer);
 	api_free(a->api);
 	metrics_server_free(a->metrics_server);
 	tick_free(a->tick);

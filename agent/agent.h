@@ -4,7 +4,8 @@
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
- * clock; rates.c, health.c, status.c, metrics.c, explain.c, ends.c: answers; guard.c: the process's own
+ * clock; rates.c, health.c, status.c, metrics.c, explain.c, tracer.c, ends.c: answers; guard.c:
+ * the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -56,6 +57,7 @@ struct rates;	       /* rates.c */
 struct remover;
 struct kernel_drops;
 struct tick;
+struct tracer;
 struct uplinks; /* uplinks.c */
 
 struct agent {
@@ -70,6 +72,7 @@ struct agent {
 	struct api *api;
 	struct tick *tick;
 	struct rates *rates;
+	struct tracer *tracer;
 	struct uplinks *uplinks;
 	struct filters *filters;
 	struct kernel_drops *kernel_drops;

@@ -115,6 +115,24 @@ int uplinks_has(const struct uplinks *u, uint32_t ifindex)
 	return find(u->v, u->n, ifindex) != NULL;
 }
 
+uint32_t uplinks_first(const struct uplinks *u)
+{
+	return u->n ? u->v[0].ifindex : 0;
+}
+
+int uplinks_address(const struct uplinks *u, uint8_t family, union tw_addr *out)
+{
+	for (size_t i = 0; i < u->n; i++) {
+		const union tw_addr *addr = family == 4 ? &u->v[i].addr4 : &u->v[i].addr6;
+
+		if (!(addr->quad[0] | addr->quad[1]))
+			continue;
+		*out = *addr;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 static int save_sysctl(void *arg, const char *path, const char *old)
 {
 	const struct agent *a = arg;

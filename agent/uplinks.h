@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <towpath/abi.h>
 
 struct agent;
 struct uplinks;
@@ -27,6 +28,10 @@ void uplinks_free(struct uplinks *u);
 uint32_t uplinks_mtu(const struct uplinks *u);
 /* Whether the interface is an uplink. */
 int uplinks_has(const struct uplinks *u, uint32_t ifindex);
+/* ifindex of the first one; 0: none. */
+uint32_t uplinks_first(const struct uplinks *u);
+/* The first address of the family (4 or 6). -ENOENT. */
+int uplinks_address(const struct uplinks *u, uint8_t family, union tw_addr *out);
 /* [{name, ifindex, mtu, up, ip4, ip6}] */
 json_t *uplinks_to_json(const struct uplinks *u);
 /* Attaches programs that somebody has taken off. */

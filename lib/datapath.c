@@ -196,20 +196,20 @@ int maps_pin(struct datapath *dp)
 	return 0;
 }
 
-static int jumps_fill(struct datapath *dp)
+int datapath_jumps_fill(const struct towpath_bpf *skel)
 {
 	const struct {
 		uint32_t slot;
 		struct bpf_program *prog;
 	} jumps[] = {
-		{ TW_JUMP_NEW, dp->skel->progs.tw_new },
-		{ TW_JUMP_ODD, dp->skel->progs.tw_odd },
-		{ TW_JUMP_ICMP_ERROR, dp->skel->progs.tw_icmp_error },
+		{ TW_JUMP_NEW, skel->progs.tw_new },
+		{ TW_JUMP_ODD, skel->progs.tw_odd },
+		{ TW_JUMP_ICMP_ERROR, skel->progs.tw_icmp_error },
 	};
-	int map = bpf_map__fd(dp->skel->maps.tw_jumps);
+	int map = bpf_map__fd(skel->maps.tw_jumps);
 
 	for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
-		int prog = program_fd(dp, jumps[i].prog);
+		int prog = bpf_program__fd(jumps[i].prog);
 
 		if (bpf_map_update_elem(map, &jumps[i].slot, &prog, BPF_ANY))
 			return -errno;
@@ -407,7 +407,7 @@ static int datapath_load(struct datapath *dp, const struct datapath_options *opt
 		return res;
 	}
 	if (!dp->n_adopted)
-		res = jumps_fill(dp);
+		res = datapath_jumps_fill(dp->skel);
 	if (!res)
 		res = datapath_tables_open(dp);
 	if (!res)

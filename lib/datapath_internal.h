@@ -154,6 +154,8 @@ int migrate_epochs(struct datapath *dp, char *err, size_t err_len);
 void migrate_before_links(struct datapath *dp, struct datapath_migration *result);
 void migrate_after_links(struct datapath *dp, struct datapath_migration *result);
 
+/* The jump table of programs that this process has loaded. */
+int datapath_jumps_fill(const struct towpath_bpf *skel);
 /* Of a per-CPU array of struct tw_metric. */
 int datapath_metric_sum(int fd, uint32_t index, struct tw_metric *out);
 /* One more ring of struct tw_event that datapath_events() drains. */

@@ -123,6 +123,7 @@ static void call_free(struct call *call)
 		stream_close(call->stream);
 	call->api->body_bytes -= call->room;
 	call->api->reply_bytes -= call->reply_len;
+	json_decref(call->reply);
 	free(call->body);
 	free(call->path);
 	free(call);
@@ -208,7 +209,7 @@ static enum MHD_Result call_run(struct call *call)
 	if (call->finished) {
 		res = call->res;
 		err = call->err;
-		reply = res ? NULL : json_object();
+		reply = res ? NULL : call->reply ? json_incref(call->reply) : json_object();
 	}
 	if (call->queued)
 		result = call->queue_result;
@@ -220,10 +221,11 @@ static enum MHD_Result call_run(struct call *call)
 	return result;
 }
 
-void call_finish(struct call *call, int res, const struct agent_error *err)
+void call_finish(struct call *call, json_t *reply, int res, const struct agent_error *err)
 {
 	call->finished = true;
 	call->res = res;
+	call->reply = reply;
 	call->err = *err;
 	if (!call->suspended)
 		return; /* still inside the handler */

@@ -40,6 +40,7 @@ struct call {
 	/* What a handler that returned -EINPROGRESS left to be told by call_finish(). */
 	bool suspended, finished;
 	int res;
+	json_t *reply;
 	struct agent_error err;
 	enum MHD_Result queue_result;
 	struct stream *stream; /* of a call that goes on */
@@ -78,9 +79,10 @@ void guest_streams(struct api *api, struct MHD_Connection *connection);
 void guest_answered(struct api *api, struct MHD_Connection *connection);
 
 /*
- * The answer of a call whose handler returned -EINPROGRESS: an empty object, or the error.
+ * The answer of a call whose handler returned -EINPROGRESS: `reply`, which becomes the call's (NULL:
+ * an empty object), or the error.
  */
-void call_finish(struct call *call, int res, const struct agent_error *err);
+void call_finish(struct call *call, json_t *reply, int res, const struct agent_error *err);
 
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);

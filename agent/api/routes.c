@@ -8,6 +8,7 @@
 #include "api/internal.h"
 #include "remover.h"
 #include "status.h"
+#include "tracer.h"
 
 #define APPLY_MAX (64u << 20)
 #define BODY_MAX (1u << 20)
@@ -238,6 +239,22 @@ static int do_explain(struct call *call, json_t **reply, struct agent_error *err
 	return explain_json(call->agent, &query, reply, err);
 }
 
+static void traced(void *arg, json_t *json, int res, const struct agent_error *err)
+{
+	call_finish(arg, json, res, err);
+}
+
+static int do_trace(struct call *call, json_t **reply, struct agent_error *err)
+{
+	json_t *body = NULL;
+	int res = body_json(call, &body, err);
+
+	if (!res)
+		res = tracer_ask(call->agent->tracer, body, traced, call, err);
+	json_decref(body);
+	return res ? res : -EINPROGRESS;
+}
+
 /* ---- endpoints -------------------------------------------------------------------------------- */
 
 static int do_endpoints(struct call *call, json_t **reply, struct agent_error *err)
@@ -271,7 +288,7 @@ static int do_endpoint_gc(struct call *call, json_t **reply, struct agent_error 
 
 static void endpoint_gone(void *arg, int res, const struct agent_error *err)
 {
-	call_finish(arg, res, err);
+	call_finish(arg, NULL, res, err);
 }
 
 static int do_endpoint_del(struct call *call, json_t **reply, struct agent_error *err)
@@ -311,6 +328,7 @@ static const struct route routes[] = {
 	{ "DELETE", "/v1/endpoints/*/*", 0, do_endpoint_del },
 	{ "GET", "/v1/flows", 0, stream_open },
 	{ "GET", "/v1/explain", 0, do_explain },
+	{ "POST", "/v1/trace", BODY_MAX, do_trace },
 };
 
 /* Whether path has the form of the pattern. */

@@ -17,6 +17,8 @@
 
 #include <towpath/abi.h>
 
+#include "scratch.h"
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -167,93 +169,7 @@ struct {
 	__type(value, __u32);
 } tw_jumps SEC(".maps") __weak;
 
-/* What a packet's parser found; how the slow programs get it without parsing again. */
-enum packet_flags {
-	PACKET_FRAG_FIRST = 1 << 0,
-	PACKET_FRAG_LATER = 1 << 1, /* no layer-4 header in this packet */
-	PACKET_ICMP_ERROR = 1 << 2,
-	PACKET_NO_PORTS = 1 << 3,
-	PACKET_NO_ENTRY = 1 << 4,  /* the flow table was asked already: it has none */
-	PACKET_ASKS_BACK = 1 << 5, /* a request where answers are expected */
-};
-
 #define HEADERS_MAX 512 /* bytes of a frame that its headers may take; a power of two */
-
-struct packet {
-	struct tw_tuple tuple;
-	__u32 in;     /* TW_IN_* */
-	__u32 len;    /* of the IP packet, by the skb */
-	__u16 l4_off; /* from the start of the frame */
-	__u8 tcp;
-	__u8 flags; /* enum packet_flags */
-	__u8 icmp_type;
-	__u8 icmp_code;
-	__u16 mtu; /* for TW_JUMP_ICMP_ERROR: 0 means time exceeded */
-	__u8 hook;
-	__u8 pad[3];
-};
-
-/* One end of the opener's tuple. */
-struct end {
-	__u32 identity;
-	__u32 version;
-	__u32 ifindex; /* of the port; 0: not a container */
-	__u16 slot;
-	__u16 mtu;
-	__u8 mac[6];
-	__u8 flags; /* enum tw_endpoint_flags */
-	__u8 pad;
-};
-
-/* All that a decision found out, on its way into an entry. */
-struct decision {
-	struct end from;
-	struct end to;
-	__u32 epoch_node; /* read before anything else */
-	__u32 epoch_from;
-	__u32 epoch_to;
-	__u32 in;	/* where the opener entered */
-	__u32 reply_in; /* where the host's stack has its answers from */
-	__u32 moved;	/* the opener's packet came by another uplink than before: that one */
-	/* the way out, when an end is outside */
-	__u32 oif;
-	__u16 mtu;
-	__u8 hop_flags; /* TW_HALF_NEXTHOP* */
-	__u8 reopen;	/* the reply entry is to forget what it saw, too */
-	union tw_addr hop;
-	union tw_addr masq; /* of the uplink, in the flow's family; all zero: none */
-};
-
-/* What both ends of a judged flow are, for events. Zero where nothing is known. */
-struct ends {
-	__u32 identity_from;
-	__u32 identity_to;
-	__u32 version_from;
-	__u32 version_to;
-	__u16 slot_from;
-	__u16 slot_to;
-};
-
-/* Per-CPU scratch for what does not fit the stack; valid within one packet only. */
-struct scratch {
-	struct packet packet;
-	struct tw_tuple opener; /* the tuple that is judged */
-	struct tw_tuple twin;
-	struct decision decision;
-	struct ends ends;
-	struct tw_flow flow; /* entry being built */
-	union {
-		struct tw_flow4_key key4;
-		struct tw_flow6_key key6;
-	};
-	struct tw_ipcache6_key prefix;
-	union tw_addr nat_addr; /* of the flow being opened, for its event */
-	__be16 nat_port;
-	__u16 pad;
-	__u8 bytes[128];
-	__u32 drop_tokens; /* I13: drop events of this CPU in this second */
-	__u32 drop_since;  /* jiffies */
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

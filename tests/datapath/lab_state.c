@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "flow.h"
 #include "lab.h"
 
 /* ---- policy ------------------------------------------------------------------------------ */
@@ -89,45 +90,12 @@ void lab_policy_none(struct lab *lab, enum place place)
 
 /* ---- the flow table ------------------------------------------------------------------------ */
 
-union flow_key {
-	struct tw_flow4_key k4;
-	struct tw_flow6_key k6;
-};
-
-/* Packs the canonical key as abi.h defines it; returns the map and the tuple's direction. */
+/* The entry's map and key; *dir is the tuple's direction. */
 static int flow_key(struct lab *lab, const struct tw_tuple *t, union flow_key *key,
 		    unsigned int *dir)
 {
-	const struct {
-		const union tw_addr *addr;
-		__be16 port;
-	} end[2] = { { &t->saddr, t->sport }, { &t->daddr, t->dport } };
-
-	memset(key, 0, sizeof(*key));
-	if (t->family == 4) {
-		uint64_t s = (uint64_t)t->saddr.word[3] << 16 | t->sport;
-		uint64_t d = (uint64_t)t->daddr.word[3] << 16 | t->dport;
-
-		*dir = s > d;
-		for (unsigned int i = 0; i < 2; i++) {
-			key->k4.addr[i] = end[i ^ *dir].addr->word[3];
-			key->k4.port[i] = end[i ^ *dir].port;
-		}
-		key->k4.proto = t->proto;
-		return datapath_map_fd(lab->dp, "tw_flow4");
-	}
-	if (t->saddr.quad[1] != t->daddr.quad[1])
-		*dir = t->saddr.quad[1] > t->daddr.quad[1];
-	else if (t->saddr.quad[0] != t->daddr.quad[0])
-		*dir = t->saddr.quad[0] > t->daddr.quad[0];
-	else
-		*dir = t->sport > t->dport;
-	for (unsigned int i = 0; i < 2; i++) {
-		key->k6.addr[i] = *end[i ^ *dir].addr;
-		key->k6.port[i] = end[i ^ *dir].port;
-	}
-	key->k6.proto = t->proto;
-	return datapath_map_fd(lab->dp, "tw_flow6");
+	*dir = flow_key_pack(t, key);
+	return datapath_map_fd(lab->dp, t->family == 4 ? "tw_flow4" : "tw_flow6");
 }
 
 int lab_flow_get(struct lab *lab, const struct tw_tuple *t, struct tw_flow *out, unsigned int *dir)

@@ -13,6 +13,7 @@
 #include "rates.h"
 #include "remover.h"
 #include "tick.h"
+#include "tracer.h"
 #include "uplinks.h"
 
 /* ---- where the kernel would be --------------------------------------------------------------- */
@@ -155,6 +156,12 @@ uint32_t uplinks_mtu(const struct uplinks *u)
 json_t *uplinks_to_json(const struct uplinks *u)
 {
 	return json_array();
+}
+
+int tracer_ask(struct tracer *t, const json_t *body, tracer_fn done, void *arg,
+	       struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_READY, "there is no kernel here");
 }
 
 void kernel_drops_json(struct kernel_drops *k, json_t *list)

@@ -64,6 +64,10 @@ class Map:
         (count,) = struct.unpack_from("=I", attr.raw, 32)
         return keys.raw[: count * self.key_size], values.raw[: count * self.value_size]
 
+    def raw(self):
+        """All values in a row; of an array: in the order of its indices."""
+        return self._lookup()[1]
+
     def items(self):
         """[(key, value)] as bytes; no per-CPU maps."""
         keys, values = self._lookup()

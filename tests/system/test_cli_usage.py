@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from node import binary
 
-COMMANDS = ("status", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain",
+COMMANDS = ("status", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "trace",
             "features", "cni", "uninstall", "completion")  # fmt: skip
 
 
@@ -58,6 +58,8 @@ USAGE = (
     ("run", "a", "-p", "=80", "--", "true"), ("run", "a", "-l", "x", "--", "true"),
     ("exec",), ("exec", "a"), ("rm",), ("rm", "a", "--grace", "soon"), ("flows", "more"),
     ("flows", "--last", "-1"), ("flows", "--last", "few"), ("flows", "--since", "then"),
+    ("trace",), ("trace", "--from", "a", "--to", "b"), ("trace", "--from", "a", "--dport", "1"),
+    ("trace", "--from", "a", "--to", "b", "--dport", "x"), ("trace", "--nope"),
     ("explain",), ("explain", "--from", "a", "--to", "b"),
     ("explain", "--from", "a", "--to", "b", "--port", "99999"),
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
