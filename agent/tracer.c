@@ -63,8 +63,8 @@ static void look_policies(struct tracer *t, struct tracer_job *job)
 
 		if (!end[i]->slot || !end[!i]->identity)
 			continue;
-		job->asked[dir] = !trace_policy(t->trace, end[i]->version, dir, end[!i]->identity,
-						key, &job->policy[dir]);
+		job->asked[dir] = !datapath_decision_find(
+			t->a->dp, end[i]->version, dir, end[!i]->identity, key, &job->policy[dir]);
 		/* The receiver's is not asked when the sender's denies. */
 		if (job->asked[dir] && !job->policy[dir].allow)
 			return;

@@ -30,7 +30,7 @@ struct tracer_job {
 	struct trace_spec spec;
 	struct trace_packet packet;
 	struct trace_result result;
-	struct trace_policy policy[2]; /* enum tw_direction */
+	struct datapath_decision policy[2]; /* enum tw_direction */
 	bool asked[2];
 };
 

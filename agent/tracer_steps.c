@@ -197,11 +197,12 @@ static void tell_end(struct telling *t, const char *name, const struct trace_end
 							  : "addresses that some rule names");
 }
 
-static const char *classes_name(const struct telling *t, const struct trace_policy *p, char buf[64])
+static const char *classes_name(const struct telling *t, const struct datapath_decision *p,
+				char buf[64])
 {
-	uint32_t low = p->start & 0xffff, high = p->end & 0xffff;
+	uint32_t low = p->first & 0xffff, high = p->last & 0xffff;
 
-	if (p->start >> 16 != p->end >> 16)
+	if (p->first >> 16 != p->last >> 16)
 		snprintf(buf, 64, "all from %s %u on", t->job->transport->name, low);
 	else if (low == high)
 		snprintf(buf, 64, "%s %u", t->job->transport->name, low);
@@ -237,7 +238,7 @@ static void rule_name(const struct telling *t, enum tw_direction dir, char buf[6
 
 static void tell_policy(struct telling *t, enum tw_direction dir)
 {
-	const struct trace_policy *p = &t->job->policy[dir];
+	const struct datapath_decision *p = &t->job->policy[dir];
 	const struct trace_result *r = &t->job->result;
 	const struct trace_end *own = dir == TW_EGRESS ? &r->from : &r->to;
 	const struct trace_end *peer = dir == TW_EGRESS ? &r->to : &r->from;
@@ -251,7 +252,12 @@ static void tell_policy(struct telling *t, enum tw_direction dir)
 		step(t, name, "tw_policy", key, "no policy selects the endpoint: allowed");
 		return;
 	}
-	step(t, name, "tw_policy", key, "%u classes; tw_classes[%u] is %s: %s", p->count, p->at,
+	if (!p->has_class) {
+		rule_name(t, dir, rule);
+		step(t, name, "tw_policy", key, "no classes, nobody passes: denied%s", rule);
+		return;
+	}
+	step(t, name, "tw_policy", key, "tw_classes[%u] is %s: %s", p->class,
 	     classes_name(t, p, classes),
 	     p->set == TW_SET_NONE  ? "nobody passes"
 	     : p->set == TW_SET_ANY ? "everybody passes"
@@ -262,7 +268,7 @@ static void tell_policy(struct telling *t, enum tw_direction dir)
 		return;
 	}
 	snprintf(key, sizeof(key), "set %u, identity %u", p->set, peer->identity);
-	step(t, name, "tw_peers", key, "%s: %s%s", p->member ? "there" : "not there",
+	step(t, name, "tw_peers", key, "%s: %s%s", p->allow ? "there" : "not there",
 	     p->allow ? "allowed" : "denied", rule);
 }
 

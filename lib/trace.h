@@ -70,19 +70,6 @@ struct trace_result {
 /* -errno: the kernel did not run it. */
 int trace_run(struct trace *t, const struct trace_packet *p, struct trace_result *out);
 
-/* What a policy version says of a port and a peer; the same search as bpf/lib/policy.h. */
-struct trace_policy {
-	bool isolated;
-	uint32_t count;	     /* classes of the direction */
-	uint32_t at;	     /* index in tw_classes of the one that decided */
-	uint32_t start, end; /* protocol << 16 | port that it covers, both inclusive */
-	uint32_t set;	     /* TW_SET_* */
-	bool member;	     /* tw_peers has (set, identity) */
-	bool allow;
-};
-int trace_policy(const struct trace *t, uint32_t version, enum tw_direction dir, uint32_t identity,
-		 uint32_t port_key, struct trace_policy *out);
-
 /* A frame for struct trace_packet: Ethernet to payload, checksums right. */
 struct trace_spec {
 	uint8_t dmac[6], smac[6];
