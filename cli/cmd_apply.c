@@ -59,7 +59,9 @@ static int input_add_dir(struct input *in, const char *path)
 	if (n < 0)
 		return cli_refuse("cannot read the folder %s: %m", path);
 	for (int i = 0; i < n; i++) {
-		cleanup_(cleanup_free) char *name = cli_printf("%s/%s", path, names[i]->d_name);
+		const char *slash = *path && path[strlen(path) - 1] == '/' ? "" : "/";
+		cleanup_(cleanup_free) char *name =
+			cli_printf("%s%s%s", path, slash, names[i]->d_name);
 		struct stat st;
 		bool dir = names[i]->d_name[0] != '.' && !stat(name, &st) && S_ISDIR(st.st_mode);
 

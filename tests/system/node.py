@@ -103,7 +103,9 @@ class Outside(Place):
 class Node(Place):
     """towpathd in a namespace of its own. Use as a context manager, or call close()."""
 
-    def __init__(self, prefix="tw", uplinks=1, mtu=1500, options=(), subnets=(), start=True):
+    def __init__(
+        self, prefix="tw", uplinks=1, mtu=1500, options=(), subnets=(), start=True, uplink="up"
+    ):
         self.processes = []
         self.guests = []  # what runs on the node and must be closed while it is there
         self.pods = {}
@@ -118,8 +120,8 @@ class Node(Place):
         self.objects_dir.mkdir()
         self.socket = str(self.run_dir / "towpath.sock")
         cleanup_push(self.close)
-        super().__init__(self._netns(f"{prefix}n"), interface="up0")
-        self.uplinks = [f"up{i}" for i in range(uplinks)]
+        super().__init__(self._netns(f"{prefix}n"), interface=f"{uplink}0")
+        self.uplinks = [f"{uplink}{i}" for i in range(uplinks)]
         self.outsides = [self._outside_make(f"{prefix}o", i, mtu) for i in range(uplinks)]
         self.outside = self.outsides[0]
         self.address = dict(self.outside.node_ip)
@@ -145,7 +147,7 @@ class Node(Place):
     def _outside_make(self, prefix, number, mtu):
         netns = self._netns(prefix)
         net = 100 + number
-        here, there = f"up{number}", "net0"
+        here, there = self.uplinks[number], "net0"
         self.netns.ip(
             f"link add {here} mtu {mtu} type veth peer name {there} mtu {mtu} netns {netns.name}"
         )

@@ -7,7 +7,7 @@ The commands that make the guide's two networks are taken from the guide and run
 import json
 import os
 import pathlib
-import re
+import shlex
 import socket
 import subprocess
 
@@ -15,9 +15,10 @@ import pytest
 
 import runtime
 from node import AF, BUILD, REPO
+from page import Page, matches
 from traffic import wait_for
 
-GUIDE = REPO / "docs/guide/podman.md"
+PAGE = Page("docs/guide/podman.md")
 DEBIAN13 = pathlib.Path(os.environ.get("TOWPATH_DEBIAN13", BUILD / "debian13"))
 FLAVOURS = ("debian12-cni", "debian13-netavark")
 
@@ -60,9 +61,10 @@ exec /usr/local/bin/busybox sh -c '
 
 
 def guide_commands(start):
-    """The guide's commands that begin like this, each a list of words."""
-    lines = re.findall(rf"^ *({start} .*)$", GUIDE.read_text(), re.M)
-    return [line.split() for line in lines]
+    """The guide's commands that begin like this, each a list of words; and what they print."""
+    steps = [step for block in PAGE.run_by("podman.py") for step in block.steps]
+    found = [(shlex.split(step.command.replace("\\\n", " "))[1:], step.shown) for step in steps]
+    return [(words, shown) for words, shown in found if words[: len(start.split())] == start.split()]
 
 
 class Debian13(runtime.Host):
@@ -129,7 +131,7 @@ class Podman(runtime.Podman):
 
     def network_of_guide(self):
         """The guide's second, with everything."""
-        self.create(self.full, "shop")
+        assert matches(self.shown, self.create(self.full, "shop").stdout)
 
     def close(self):
         super().close()
@@ -143,15 +145,15 @@ class CniPodman(Podman):
 
     def __init__(self, host):
         super().__init__(host)
-        assert 'network_backend = "cni"' in GUIDE.read_text()
-        self.simple, self.full = guide_commands("towpath cni install")
-        self.create(self.simple, "towpath")
+        assert 'network_backend = "cni"' in PAGE.text
+        (self.simple, shown), (self.full, self.shown) = guide_commands("towpath cni install")
+        assert matches(shown, self.create(self.simple, "towpath").stdout)
 
     def create(self, command, name):
         return self.host(*command, "--name", name)
 
     def network_rm(self, name):
-        self.host("rm", f"/etc/cni/net.d/10-{name}.conflist")
+        self.host("sh", "-c", f"rm /etc/cni/net.d/*-{name}.conflist")
 
 
 class NetavarkPodman(Podman):
@@ -162,9 +164,10 @@ class NetavarkPodman(Podman):
     def __init__(self, host):
         super().__init__(host)
         commands = guide_commands("podman network create")
-        assert [command[-1] for command in commands] == ["towpath", "shop"]
-        self.simple, self.full = [command[:-1] for command in commands]
-        self.create(self.simple, "towpath")
+        assert [words[-1] for words, _ in commands] == ["towpath", "shop"]
+        self.simple, self.full = [words[:-1] for words, _ in commands]
+        shown, self.shown = [shown for _, shown in commands]
+        assert matches(shown, self.create(self.simple, "towpath").stdout)
 
     def create(self, command, name):
         return self(*command[1:], name)

@@ -12,15 +12,13 @@ import io
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import tarfile
-import textwrap
 
 import pytest
 
-from node import REPO, binary
+from node import binary
 from traffic import wait_for
 
 BUSYBOX = shutil.which("busybox")
@@ -321,36 +319,3 @@ class Containerd:
             for name in names.stdout.split():
                 self.remove(name, namespace)
         self.stop_daemon()
-
-
-# ---- pages of the guide ------------------------------------------------------------------------
-
-
-def page_blocks(name):
-    """The code blocks of a page of the guide, in order."""
-    text = (REPO / "docs/guide" / name).read_text()
-    found = re.findall(r"^ *```\n([\s\S]*?)^ *```\n", text, re.M)
-    return [textwrap.dedent(block) for block in found]
-
-
-def page_block(name, *words):
-    """The first block that has all of these words."""
-    return next(block for block in page_blocks(name) if all(word in block for word in words))
-
-
-def page_run(host, blocks, cwd=None):
-    """The commands of code blocks, the lines that begin with "$ ", one after the other. What the page
-    shows below one is what it prints; numbers may be others, "..." is anything."""
-    steps = []
-    for block in blocks:
-        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-            steps.append(re.match(r"(.*<<EOF\n[\s\S]*?^EOF|(?:.*\\\n)*.*)\n([\s\S]*)", part, re.M).groups())
-    assert steps
-    for command, shown in steps:
-        done = host("sh", "-c", command, check=False, cwd=cwd)
-        assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
-        want = re.escape(shown.strip()).replace(re.escape("..."), r"[\s\S]*")
-        want = re.sub(r"[0-9]+", "[0-9]+", want)
-        want = re.sub(r"(\\ )+", " +", want)
-        assert re.fullmatch(want, done.stdout.strip()), f"{command}:\n{done.stdout}\nnot\n{shown}"
-    return steps

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Real containers: `ctr run --cni` of containerd, and the page docs/guide/containerd.md."""
 
+import contextlib
+
 import pytest
 
 from cni import endpoints, ports
 from node import FAMILIES, Node, pod_object, policy_object
-from runtime import IMAGE, Containerd, Host, needs, page_blocks, page_run
+from page import Page, Shell
+from runtime import IMAGE, Containerd, Host, needs
 from traffic import wait_for
 
 pytestmark = needs("containerd", "ctr", "crun")
@@ -152,8 +155,10 @@ def test_page_of_the_guide(tmp_path):
         containerd = Containerd(host)
         containerd.load_image()
         try:
-            steps = page_run(host, page_blocks("containerd.md"), tmp_path)
-            assert sum("ctr run" in command for command, _ in steps) == 3
+            with contextlib.closing(Shell(host.argv(), tmp_path, host.env())) as shell:
+                page = Page("docs/guide/containerd.md")
+                steps = page.run(shell, page.run_by("test_cni_containerd.py"))
+            assert sum("ctr run" in step.command for step in steps) == 3
             assert get(containerd, "10.88.0.1") is False  # the policy of the page
         finally:
             containerd.close()

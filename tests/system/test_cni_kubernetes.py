@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Pods as a kubelet makes them: containerd's CRI service, set up as docs/guide/kubernetes.md says."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -10,12 +11,13 @@ import pytest
 from cni import Attachment, container, endpoints
 from cri import Cri, CriError, CriPod
 from node import Node, namespace_object, pod_object, policy_object
-from runtime import IMAGE, Containerd, Host, needs, page_block, page_run, script
+from page import Page, Shell
+from runtime import IMAGE, Containerd, Host, needs, script
 from traffic import wait_for
 
 pytestmark = needs("containerd", "ctr", "crun", "curl", "iptables", "/usr/lib/cni/portmap")
 
-PAGE = "kubernetes.md"
+PAGE = Page("docs/guide/kubernetes.md")
 HTTPD = ("httpd", "-f", "-p", "8080", "-h", "/")
 DNS = {"servers": ["10.96.0.10"], "searches": ["shop.svc.cluster.local"], "options": ["ndots:5"]}
 RECORDER = """
@@ -27,8 +29,14 @@ printf %s "$in" | {plugin}
 
 
 def agent_options():
-    (words,) = re.findall(r'TOWPATHD_OPTIONS="(.*)"', page_block(PAGE, "TOWPATHD_OPTIONS"))
+    (words,) = re.findall(r'TOWPATHD_OPTIONS="(.*)"', PAGE.find("TOWPATHD_OPTIONS").text)
     return shlex.split(words)
+
+
+def page_run(host, *words):
+    """The page's first blocks with these words."""
+    with contextlib.closing(Shell(host.argv(), env=host.env())) as shell:
+        PAGE.run(shell, [PAGE.find(word) for word in words])
 
 
 class Kubelet:
@@ -36,11 +44,11 @@ class Kubelet:
 
     def __init__(self, node):
         self.node, self.host = node, Host(node)
-        self.containerd = Containerd(self.host, page_block(PAGE, ".cni]"))
+        self.containerd = Containerd(self.host, PAGE.find(".cni]").text)
         self.containerd.load_image("k8s.io")
         self.cri = Cri(self.host, self.containerd.dir)
         self.ready_before = self.cri.ready()
-        page_run(self.host, [page_block(PAGE, "MASQUERADE"), page_block(PAGE, "--chain")])
+        page_run(self.host, "MASQUERADE", "--chain")
         assert wait_for(self.ready)
         self.pods = []
 
@@ -256,8 +264,8 @@ def test_calls_of_containerd_2(kubelet):
 def test_several_networks():
     with Node(options=agent_options()) as node:
         host = Host(node)
-        page_run(host, [page_block(PAGE, "--chain"), page_block(PAGE, "--name")])
-        containerd = Containerd(host, page_block(PAGE, "max_conf_num"))
+        page_run(host, "--chain", "--name")
+        containerd = Containerd(host, PAGE.find("max_conf_num").text)
         containerd.load_image("k8s.io")
         try:
             cri = Cri(host, containerd.dir)
