@@ -354,6 +354,7 @@ static void tell_redirect(struct telling *t, json_t *reply)
 	const struct trace_result *r = &t->job->result;
 	const struct tw_half *h = &r->after.half[r->dir], *other = &r->after.half[!r->dir];
 	char name[64], pod[352] = "", hop[64];
+	const struct endpoint *ep;
 
 	interface_name(h->out, name);
 	json_object_set_new(reply, "interface", json_string(name));
@@ -368,13 +369,9 @@ static void tell_redirect(struct telling *t, json_t *reply)
 		     h->flags & TW_HALF_NEXTHOP ? hop : "");
 		return;
 	}
-	for (uint32_t slot = 1; slots_next(t->a->slots, slot); slot++) {
-		const struct endpoint *ep = slots_next(t->a->slots, slot);
-
-		slot = ep->slot;
+	for (uint32_t slot = 1; (ep = slots_next(t->a->slots, slot)); slot = ep->slot + 1)
 		if (ep->port_ifindex == h->out && !ep->part)
-			slot_name(t, slot, pod);
-	}
+			slot_name(t, ep->slot, pod);
 	json_object_set_new(reply, "pod", json_string(pod));
 	step(t, "verdict", "", "", "allowed: into %s behind %s%s", pod, name,
 	     h->kind == TW_KIND_QUEUE ? ", by its qdisc" : "");

@@ -13,7 +13,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum probe { PROBE_PROGRAM, PROBE_MAP, PROBE_HELPER, PROBE_KFUNC, PROBE_TCX, PROBE_BTF, PROBE_JIT };
+enum probe {
+	PROBE_PROGRAM,
+	PROBE_MAP,
+	PROBE_HELPER,
+	PROBE_KFUNC,
+	PROBE_TCX,
+	PROBE_BTF,
+	PROBE_JIT,
+	PROBE_DROPS
+};
 
 struct feature {
 	const char *name;
@@ -52,6 +61,8 @@ static const struct feature features[] = {
 	  BPF_FUNC_sk_lookup_tcp, true },
 	{ "helper ringbuf_reserve", "events of the flow log", PROBE_HELPER,
 	  BPF_FUNC_ringbuf_reserve, true },
+	{ "reasons of kfree_skb", "drops of the kernel's own stack in the flow log", PROBE_DROPS, 0,
+	  false },
 	{ "kfunc bpf_cast_to_kern_ctx", "checksums by hand; without it one helper call more",
 	  PROBE_KFUNC, 0, false },
 };
@@ -96,6 +107,29 @@ static int tcx_probe(void)
 	return WIFEXITED(status) && !WEXITSTATUS(status);
 }
 
+/* A program that reads the third argument of the tracepoint, the reason. */
+static int drops_probe(const struct btf *btf)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .src_reg = BPF_REG_1, .off = 16 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	int id = btf ? btf__find_by_name_kind(btf, "btf_trace_kfree_skb", BTF_KIND_TYPEDEF)
+		     : -ENOENT;
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_TRACE_RAW_TP,
+		    .attach_btf_id = id > 0 ? (uint32_t)id : 0);
+
+	if (id < 0)
+		return id == -ENOENT ? 0 : id;
+	int prog = bpf_prog_load(BPF_PROG_TYPE_TRACING, "tw_probe", "GPL", insns, 3, &opts);
+
+	if (prog < 0)
+		return prog == -EPERM ? prog : 0;
+	close(prog);
+	return 1;
+}
+
 static int jit_probe(void)
 {
 	FILE *f = fopen("/proc/sys/net/core/bpf_jit_enable", "re");
@@ -131,6 +165,8 @@ static int feature_probe(const struct feature *f, const struct btf *btf)
 			   : -ENOENT;
 	case PROBE_TCX:
 		return tcx_probe();
+	case PROBE_DROPS:
+		return drops_probe(btf);
 	case PROBE_BTF:
 		return btf != NULL;
 	case PROBE_JIT:

@@ -316,7 +316,7 @@ static int packet_run(struct trace *t, const struct trace_packet *p, struct trac
 
 static void end_read(const struct end *end, struct trace_end *out)
 {
-	*out = (struct trace_end){ end->identity, end->version, end->ifindex, end->slot };
+	*out = (struct trace_end){ end->identity, end->version, end->slot };
 }
 
 /* What the slow path left in the memory of the CPU that it ran on. */
@@ -362,14 +362,6 @@ static void entries_read(struct trace *t, const struct trace_packet *p, struct t
 	}
 }
 
-static uint32_t epoch(const struct datapath *dp, uint32_t slot)
-{
-	/* Mapped by datapath_open(); a word is read whole. */
-	const uint32_t *v = window_at((struct window *)&dp->epochs, 0);
-
-	return v ? __atomic_load_n(&v[slot], __ATOMIC_RELAXED) : 0;
-}
-
 int trace_run(struct trace *t, const struct trace_packet *p, struct trace_result *out)
 {
 	struct bpf_map *real =
@@ -394,8 +386,5 @@ int trace_run(struct trace *t, const struct trace_packet *p, struct trace_result
 	if (res)
 		return res;
 	entries_read(t, p, out);
-	out->epochs[0] = epoch(t->dp, 0);
-	out->epochs[1] = epoch(t->dp, p->slot[0]);
-	out->epochs[2] = epoch(t->dp, p->slot[1]);
 	return 0;
 }

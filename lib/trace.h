@@ -37,8 +37,7 @@ struct trace_packet {
 struct trace_end {
 	uint32_t identity; /* 0: not looked up */
 	uint32_t version;
-	uint32_t ifindex; /* of the port; 0: no endpoint */
-	uint16_t slot;
+	uint16_t slot; /* 0: no endpoint */
 };
 
 /* What the programs did, by what they left: their scratch memory, events and entries. */
@@ -53,7 +52,7 @@ struct trace_result {
 	uint16_t mtu;
 	bool has_hop;
 	union tw_addr hop;
-	__be16 nat_port; /* host order is the reader's business; 0: not translated */
+	__be16 nat_port; /* 0: the source is not translated */
 	union tw_addr nat_addr;
 	unsigned int dir; /* the packet's half of the entries below */
 	bool met;	  /* an entry was there: as it was */
@@ -63,8 +62,7 @@ struct trace_result {
 	bool full; /* the flow table has no room */
 	struct tw_event events[TRACE_EVENTS_MAX];
 	size_t n_events;
-	uint32_t made;	    /* entries that were inserted */
-	uint32_t epochs[3]; /* now: of the node, and of the two slots of the packet */
+	uint32_t made; /* entries that were inserted */
 };
 
 /* -errno: the kernel did not run it. */

@@ -2,8 +2,10 @@
 """`towpath trace` tells what becomes of a packet, and leaves nothing anywhere."""
 
 import contextlib
+import http.client
 import json
 import os
+import threading
 
 import pytest
 from bpfmap import Map
@@ -220,3 +222,26 @@ def test_traffic_goes_on(node, family):
     assert tcp_works(pod(node, "web"), pod(node, "db"), family, PORT)
     with bound(pod(node, "db"), family, 1):
         assert trace(node, "shop/web", "shop/db", PORT, family)["verdict"] == "allow"
+
+
+def test_the_agent_stops_under_a_trace(node):
+    """Whoever waits for a trace that has just begun is told, and the agent ends in order."""
+    node.restart()
+    told = []
+
+    def ask():
+        try:
+            told.append(trace(node, "shop/web", "shop/db", PORT)["verdict"])
+        except (ApiError, OSError, http.client.HTTPException) as err:
+            told.append(err)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    before = len(os.listdir(f"/proc/{node.agent.pid}/fd"))
+    # The second load has begun: it opens maps by the dozen.
+    wait_for(lambda: len(os.listdir(f"/proc/{node.agent.pid}/fd")) > before + 3 or told)
+    assert node.stop() == 0
+    asker.join(20)
+    assert len(told) == 1
+    node.start()
+    assert trace(node, "shop/web", "shop/db", PORT)["verdict"] == "allow"
