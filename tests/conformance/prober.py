@@ -184,8 +184,8 @@ class Prober:
             self.pending[probe.tag] = probe
             self.serve(probe.dst, probe.protocol, probe.port)
         self.left = set(probes)
-        probes = sorted(probes, key=lambda p: id(p.src))
-        for _key, group in itertools.groupby(probes, key=lambda p: id(p.src)):
+        probes = sorted(probes, key=lambda p: p.src.name)
+        for _key, group in itertools.groupby(probes, key=lambda p: p.src.name):
             group = list(group)
             with group[0].src.netns:
                 for probe in group:

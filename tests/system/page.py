@@ -45,7 +45,7 @@ RULES = (
     ("times of day", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME"),
     ("a kernel's release", r"\b\d+\.\d+\.\d+[-+.\w]*(?=, programs attached)", "RELEASE"),
     ("process numbers", r"\bpid \d+", "pid N"),
-    ("source ports", r"(?<=:)(3[3-9]\d{3}|32[89]\d\d|[45]\d{4}|60\d{3})\b", "PORT"),
+    ("source ports", r"(?<=:)(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})\b", "PORT"),
     ("names of ports", r"\btw[0-9a-f]{10}\b", "twPORT"),
     ("MAC addresses", r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
     ("sizes, durations, shares", r"(?<![\d.])\d+(\.\d+)? ?(ns|µs|us|ms|s|min|h|d|B|kB|KB|MB|GB|%)(?![\w])", "N"),
@@ -162,7 +162,7 @@ class Page:
             line, start = lines[number], number
             if fence := FENCE.match(line):
                 end = next(n for n in range(number + 1, len(lines)) if lines[n].strip() == "```")
-                body = textwrap.dedent("\n".join(lines[number + 1 : end]) + "\n")
+                body = textwrap.dedent("".join(f"{line}\n" for line in lines[number + 1 : end]))
                 yield Block(start, fence[1], fence[2], body, marks)
                 marks, number = [], end
             elif line.strip() == "<!-- hidden":
