@@ -453,6 +453,7 @@ void pname_free(struct policy *p, struct pname *n);
 uint16_t port_resolve(const struct view *view, uint8_t proto, const char *name);
 
 /* tree.c */
+unsigned int prefix_family(const struct prefix *prefix); /* 0: IPv4, 1: IPv6; index of root */
 int tree_units(struct policy *p, struct subject *s);
 int tree_block(struct policy *p, struct atom *a);
 int tree_unblock_soon(struct policy *p, struct atom *a); /* it is dying */

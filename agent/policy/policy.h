@@ -201,6 +201,39 @@ void policy_rule_text(const struct object *policy, enum tw_direction dir, size_t
 		      size_t len);
 void policy_lack_text(const struct policy_rule_answer *rule, char *buf, size_t len);
 
+/*
+ * What a change would do to traffic (effect.c): only between policy_prepare() and
+ * policy_commit() or policy_abort(), by the compiled state of both sides.
+ */
+struct policy_span { /* protocol << 16 | port */
+	uint32_t first;
+	uint32_t last;
+};
+struct policy_effect {	  /* borrowed for the length of the call */
+	const char *from; /* "ns/pod"; else a prefix that some rule names, or "world" */
+	const char *to;
+	bool from_pod, to_pod;
+	uint8_t family; /* 4 or 6; 0: the same for both, or the pair has only one */
+	bool allow;	/* the verdict after the change; before it was the other one */
+	const struct policy_span *spans;
+	size_t n_spans;
+};
+struct policy_effects {
+	uint64_t pairs; /* that have an effect; fn saw the first `limit` of them */
+	bool complete;	/* false: there was no time for all of them */
+};
+/*
+ * Pairs of ends, one of them an endpoint of this node, that are there before and after the
+ * change, and whose verdict differs for some port. A pair that gains some ports and loses others
+ * comes twice. The time taken ends a little after budget_ns. 0, -ENOMEM, or what fn returned.
+ */
+int policy_effects_each(const struct policy *p, uint32_t limit, uint64_t budget_ns,
+			int (*fn)(void *arg, const struct policy_effect *effect), void *arg,
+			struct policy_effects *out);
+/* The verdicts on a new flow; port 0 for ICMP. False: an end is the node's, no policy is asked. */
+bool policy_effect_flow(const struct policy *p, const union tw_addr *from, const union tw_addr *to,
+			uint8_t proto, uint16_t port, bool *before, bool *after);
+
 /* How an address is called: "ns/pod" for pods known by object or endpoint, else "". */
 const char *policy_addr_name(const struct policy *p, const union tw_addr *addr);
 

@@ -29,7 +29,7 @@ static uint8_t common_len(const struct prefix *a, const struct prefix *b)
 }
 
 /* ::/0 is no prefix of IPv4 addresses, so each family has a tree of its own. */
-static unsigned int family(const struct prefix *prefix)
+unsigned int prefix_family(const struct prefix *prefix)
 {
 	return prefix->len >= 96 && addr_is4(&prefix->addr) ? 0 : 1;
 }
@@ -87,14 +87,14 @@ static struct node *node_above(struct policy *p, struct node *n, uint8_t len)
 	if (parent)
 		node_adopt(parent, above);
 	else
-		p->root[family(&n->prefix)] = above;
+		p->root[prefix_family(&n->prefix)] = above;
 	node_adopt(above, n);
 	return above;
 }
 
 static struct node *tree_insert(struct policy *p, const struct prefix *prefix)
 {
-	struct node *n = p->root[family(prefix)], *parent = NULL, *leaf;
+	struct node *n = p->root[prefix_family(prefix)], *parent = NULL, *leaf;
 
 	while (n) {
 		uint8_t common = common_len(prefix, &n->prefix);
@@ -115,7 +115,7 @@ static struct node *tree_insert(struct policy *p, const struct prefix *prefix)
 	if (parent)
 		node_adopt(parent, leaf);
 	else
-		p->root[family(prefix)] = leaf;
+		p->root[prefix_family(prefix)] = leaf;
 	return leaf;
 }
 
@@ -123,7 +123,7 @@ static struct node *tree_insert(struct policy *p, const struct prefix *prefix)
 const struct node *tree_lookup(const struct policy *p, const union tw_addr *addr)
 {
 	const struct prefix full = { .addr = *addr, .len = 128 };
-	const struct node *n = p->root[family(&full)], *best = NULL;
+	const struct node *n = p->root[prefix_family(&full)], *best = NULL;
 
 	while (n && common_len(&full, &n->prefix) == n->prefix.len) {
 		best = n;
@@ -138,7 +138,7 @@ void tree_prune(struct policy *p, struct node *n)
 	while (n && !n->marks && !n->units && !(n->child[0] && n->child[1])) {
 		struct node *parent = n->parent, *child = n->child[0] ? n->child[0] : n->child[1];
 		struct node **place = parent ? &parent->child[parent->child[1] == n]
-					     : &p->root[family(&n->prefix)];
+					     : &p->root[prefix_family(&n->prefix)];
 
 		*place = child;
 		if (child)
