@@ -143,6 +143,7 @@ struct agent_change {
 	size_t n_releases;
 	int64_t releases_before; /* as in struct store_change */
 	bool dry_run;		 /* compile and try the room, but change nothing */
+	json_t **effects;	 /* dry_run: what would change (effects.h); NULL: not asked for */
 };
 
 struct agent_cost {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "effects.h"
 #include "log.h"
 #include "tick.h"
 
@@ -185,8 +186,14 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 		policy_abort(a->policy);
 		return agent_refuse_errno(err, res, why);
 	}
-	if (!c->dry_run)
+	if (!c->dry_run) {
 		res = store(a, c, err);
+	} else if (c->effects) {
+		res = effects_json(a, c->effects);
+		if (res)
+			res = agent_refuse(err, AGENT_INTERNAL, "out of memory");
+		micros_since(&mark); /* the store has no part in it */
+	}
 	cost->store_us = micros_since(&mark);
 	if (res || c->dry_run) {
 		maps_unstage(a->maps, &plan);

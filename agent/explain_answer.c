@@ -36,12 +36,15 @@ void explain_ports(uint32_t first, uint32_t last, char *buf, size_t len)
 		uint32_t from = first > base ? first : base;
 		uint32_t to = last < (base | 0xffff) ? last : base | 0xffff;
 
+		/* ICMP is asked for as port 0, which is none of the others'. */
+		if (protos[i].ports && from == base)
+			from++;
 		if (from > to || (!protos[i].ports && from != base) || n >= len)
 			continue;
 		n += (size_t)snprintf(buf + n, len - n, "%s", n ? ", " : "");
 		if (n >= len)
 			return;
-		if (!protos[i].ports || (from <= base + 1 && to == (base | 0xffff)))
+		if (!protos[i].ports || (from == base + 1 && to == (base | 0xffff)))
 			n += (size_t)snprintf(buf + n, len - n, "%s", protos[i].name);
 		else if (from == to)
 			n += (size_t)snprintf(buf + n, len - n, "%u/%s", from & 0xffff,

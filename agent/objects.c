@@ -133,15 +133,22 @@ static int request_result(struct request *r, const struct object *obj, const cha
 	return json_array_append_new(r->results, result) ? request_memory(err) : 0;
 }
 
+static void effects_free(json_t **effects)
+{
+	json_decref(*effects);
+}
+
 static int request_run(struct agent *a, struct request *r, bool dry_run, json_t **reply,
 		       struct agent_error *err)
 {
+	__attribute__((cleanup(effects_free))) json_t *effects = NULL;
 	const struct agent_change change = {
 		.put = r->put,
 		.n_put = r->n_put,
 		.del = r->del,
 		.n_del = r->n_del,
 		.dry_run = dry_run,
+		.effects = &effects,
 	};
 	struct agent_cost cost;
 	int res = agent_change(a, &change, &cost, err);
@@ -176,6 +183,8 @@ static int request_run(struct agent *a, struct request *r, bool dry_run, json_t 
 		"wait_us", (json_int_t)cost.wait_us, "kernel_us", (json_int_t)cost.kernel_us,
 		"kernel", "peers", (int)cost.kernel.peers, "versions", (int)cost.kernel.versions,
 		"endpoints", (int)cost.kernel.endpoints, "prefixes", (int)cost.kernel.prefixes);
+	if (*reply && effects)
+		json_object_set(*reply, "effects", effects);
 	return *reply ? 0 : request_memory(err);
 }
 

@@ -143,6 +143,91 @@ static void print_results(const struct cli *cli, const json_t *reply, bool quiet
 	printf("%s\n", *comma ? "" : " nothing to change");
 }
 
+static const char *effect_end(const json_t *end, char buf[384])
+{
+	const char *ip = cli_str(end, "ip"), *cidr = cli_str(end, "cidr");
+
+	if (*cli_str(end, "pod"))
+		snprintf(buf, 384, "%s/%s", cli_str(end, "namespace"), cli_str(end, "pod"));
+	else
+		snprintf(buf, 384, "%s", *cidr ? cidr : ip);
+	return buf;
+}
+
+static void effect_row(struct cli_table *t, const json_t *e)
+{
+	cleanup_(cleanup_free) char *ports = cli_join(json_object_get(e, "ports"));
+	const char *after = cli_str(e, "after");
+	json_int_t family = cli_int(e, "family");
+	char end[384];
+
+	cli_table_cell(t, NULL, "%s", effect_end(json_object_get(e, "from"), end));
+	cli_table_cell(t, NULL, "%s", effect_end(json_object_get(e, "to"), end));
+	cli_table_cell(t, NULL, "%s", cli_str(e, "before"));
+	cli_table_cell(t, !strcmp(after, "allow") ? CLI_GREEN : CLI_RED, "%s", after);
+	if (family)
+		cli_table_cell(t, NULL, "%s (IPv%lld)", ports, (long long)family);
+	else
+		cli_table_cell(t, NULL, "%s", ports);
+}
+
+static void print_more(json_int_t total, size_t shown, const char *what)
+{
+	char n[32];
+
+	if (total > (json_int_t)shown)
+		printf("and %s more %s\n", cli_number(n, (uint64_t)total - shown), what);
+	putchar('\n');
+}
+
+static void print_pairs(const struct cli *cli, const json_t *effects)
+{
+	static const char *const heads[] = { "FROM", "TO", "NOW", "THEN", "PORTS", NULL };
+	const json_t *pairs = json_object_get(effects, "pairs");
+	json_int_t n = cli_int(effects, "pairs_total");
+	struct cli_table *t;
+	json_t *e;
+	size_t i;
+
+	if (n) {
+		puts("pairs that would get another verdict:");
+		t = cli_table_new(cli, heads);
+		json_array_foreach(pairs, i, e)
+			effect_row(t, e);
+		cli_table_print(t);
+		print_more(n, json_array_size(pairs), "pairs");
+	} else {
+		puts("no pair of pods, or of a pod and the world, would get another verdict");
+	}
+	if (!json_is_true(json_object_get(effects, "complete")))
+		puts("there was no time to compare all pairs: there may be more");
+}
+
+static void print_past(const struct cli *cli, const json_t *effects)
+{
+	static const char *const heads[] = { "FROM", "TO", "NOW", "THEN", "PORT", ">FLOWS", NULL };
+	const json_t *flows = json_object_get(effects, "flows");
+	json_int_t n = cli_int(effects, "flows_total");
+	struct cli_table *t;
+	char number[32];
+	json_t *e;
+	size_t i;
+
+	if (!n) {
+		printf("no flow of the log would get another verdict (%s different ones)\n",
+		       cli_number(number, (uint64_t)cli_int(effects, "flows_asked")));
+		return;
+	}
+	puts("flows of the log that would get another verdict:");
+	t = cli_table_new(cli, heads);
+	json_array_foreach(flows, i, e) {
+		effect_row(t, e);
+		cli_table_cell(t, NULL, "%s", cli_number(number, (uint64_t)cli_int(e, "count")));
+	}
+	cli_table_print(t);
+	print_more(n, json_array_size(flows), "different flows");
+}
+
 static int send_files(struct cli *cli, const char *path, const struct input *in, bool quiet,
 		      bool dry_run)
 {
@@ -155,6 +240,12 @@ static int send_files(struct cli *cli, const char *path, const struct input *in,
 		return ret;
 	if (cli->output != CLI_TABLE)
 		return cli_print(cli, reply);
+	const json_t *effects = json_object_get(reply, "effects");
+
+	if (effects && !quiet) {
+		print_pairs(cli, effects);
+		print_past(cli, effects);
+	}
 	print_results(cli, reply, quiet, dry_run);
 	return CLI_OK;
 }
@@ -272,7 +363,10 @@ const struct cli_command cmd_apply = {
 	.usage = "-f FILE|DIR|- [-f ...] [-R] [--dry-run]",
 	.summary = "create or change objects from YAML or JSON",
 	.details = "All files go in one request and are applied whole or not at all. The reply\n"
-		   "says what changed, in the kernel too, and how long it took.\n",
+		   "says what changed, in the kernel too, and how long it took.\n"
+		   "With --dry-run nothing changes; it says which pairs of pods, and of pods and\n"
+		   "the world, and which flows of the flow log would get another verdict. Exit\n"
+		   "status 0 then means that the files are good, whatever their effect.\n",
 	.options = apply_options,
 	.examples = "  towpath apply -f policy.yaml\n"
 		    "  towpath apply -f namespaces.yaml -f policies/\n"

@@ -119,4 +119,19 @@ int flow_reader_fill(struct flow_reader *r, char *buf, size_t max);
 /* Whether flow_reader_fill() has something to look at: wakes suspended connections. */
 bool flow_reader_ready(const struct flow_reader *r);
 
+/*
+ * What is in the log as questions to policies (past.c): flows that were opened and packets that a
+ * policy refused, without those of the node itself, each (from, to, protocol, port) once.
+ */
+struct flow_past {
+	union tw_addr addr[2]; /* from, to */
+	uint64_t time;	       /* of the last one; ns since the epoch */
+	uint64_t count;	       /* flows opened, packets refused */
+	uint16_t port;	       /* of the destination; 0: the protocol has none */
+	uint8_t proto;
+	bool allowed; /* the caller's */
+};
+/* *out is malloc'ed, the caller's. 0 or -ENOMEM. */
+int flow_log_past(const struct flow_log *log, struct flow_past **out, size_t *n);
+
 #endif

@@ -296,6 +296,9 @@ static int subject_add(struct effects *e, const struct subject *s)
 
 	if (!s->view[CUR].present || !s->view[NEXT].present)
 		return 0;
+	/* A pod that has an endpoint here is that endpoint, whatever else its object says. */
+	if (!s->ep && s->pod->subjects.n)
+		return 0;
 	for (uint32_t i = 0; i < s->units.n; i++) {
 		const struct unit *u = s->units.v[i];
 		unsigned int f = prefix_family(&u->node->prefix);
