@@ -141,6 +141,8 @@ static void why_text(const json_t *flow, FILE *out)
 	for (unsigned int r = 0; drop && !strcmp(separator, ": ") && r < TW_REASON_COUNT; r++)
 		if (!strcmp(reason, tw_reason_name(r)))
 			fprintf(out, ": %s", tw_reason_text(r));
+	if (drop && !strcmp(cli_str(flow, "hook"), tw_hook_name(TW_HOOK_KERNEL)))
+		fputs(": dropped by the kernel's own stack", out);
 }
 
 static void time_text(const json_t *flow, bool full, FILE *out)
@@ -337,7 +339,8 @@ static const struct cli_option flows_options[] = {
 	{ 'l', "label", "KEY[=VALUE]", "either end has this label" },
 	{ 'p', "port", "PORT[/PROTO]", "destination port; or a protocol: tcp, udp, sctp, icmp" },
 	{ OPT_VERDICT, "verdict", "V", "allow or deny" },
-	{ OPT_REASON, "reason", "R", "why it was dropped, several with commas" },
+	{ OPT_REASON, "reason", "R",
+	  "why it was dropped, several with commas; kernel: by its own stack" },
 	{ OPT_POLICY, "policy", "[NS/]NAME", "a policy that decided, or that selects an end" },
 	{ OPT_TYPE, "type", "T", "new, drop, close, revoke, several with commas" },
 	{ OPT_LAST, "last", "N",
@@ -408,7 +411,9 @@ const struct cli_command cmd_flows = {
 		"Equal drops within a second are one line with their number. -o compact gives "
 		"full\n"
 		"times and addresses, one flow a line; -o json one object a line.\n"
-		"\nReasons:\n" TW_REASONS(REASON_LINE),
+		"\nReasons:\n" TW_REASONS(REASON_LINE) "\nA reason in capitals is the kernel's own "
+						       "(NO_SOCKET, TCP_CSUM, ...); --reason "
+						       "kernel\nselects all of those.\n",
 	.options = flows_options,
 	.examples = "  towpath flows --verdict deny --since 10m\n"
 		    "  towpath flows -f --to shop/db\n"

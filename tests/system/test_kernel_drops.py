@@ -170,7 +170,7 @@ def test_counted_by_reason_and_filtered(node, pods):
     assert {f["reason"] for f in node.flows(reason="NO_SOCKET")} == {"NO_SOCKET"}
     assert node.flows(reason="kernel,policy_egress")
     line = node.towpath("flows", "--reason", "kernel", "--last", 1).stdout
-    assert "NO_SOCKET" in line and "default/web" in line
+    assert "NO_SOCKET" in line and "kernel's own stack" in line and "default/web" in line
 
 
 def test_a_new_agent_goes_on(node, pods, family):
