@@ -15,6 +15,7 @@
 #include "kernel_drops.h"
 #include "log.h"
 #include "rates.h"
+#include "recorder.h"
 #include "remover.h"
 #include "notify.h"
 #include "pins.h"
@@ -107,6 +108,12 @@ static int state_open(struct agent *a, char *err, size_t err_len)
 	res = flow_log_new(&a->flows, opts->flow_log, &source);
 	if (res) {
 		snprintf(err, err_len, "cannot make the flow log: %s", strerror(-res));
+		return res;
+	}
+	if (opts->flow_history)
+		res = recorder_new(&a->recorder, a);
+	if (res) {
+		snprintf(err, err_len, "cannot make the flow history: %s", strerror(-res));
 		return res;
 	}
 	return agent_restore_records(a, err, err_len);
@@ -374,6 +381,7 @@ static void agent_close(struct agent *a)
 	/* Handles close, and a worker that is under way ends. */
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
+	recorder_free(a->recorder);
 	flow_log_free(a->flows);
 	policy_free(a->policy);
 	store_close(a->store);

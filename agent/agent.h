@@ -53,6 +53,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 struct api;
 struct filters;	       /* filters.c */
 struct metrics_server; /* api/metrics.c */
+struct recorder;       /* recorder.c */
 struct rates;	       /* rates.c */
 struct remover;
 struct kernel_drops;
@@ -69,6 +70,8 @@ struct agent {
 	struct maps *maps;
 	struct ipam *ipam;
 	struct flow_log *flows;
+	struct flow_history *history; /* NULL: none is kept */
+	struct recorder *recorder;    /* NULL: likewise */
 	struct api *api;
 	struct tick *tick;
 	struct rates *rates;

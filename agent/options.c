@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "config.h"
-#include "flow/flow.h"
+#include "flow/history.h"
 #include "log.h"
 
 #define CONFIG_DEFAULT "/etc/towpath/towpath.conf"
@@ -32,6 +32,8 @@ enum option_id {
 	OPT_ATTACH,
 	OPT_MAX_FLOWS,
 	OPT_FLOW_LOG,
+	OPT_FLOW_HISTORY,
+	OPT_FLOW_HISTORY_MB,
 	OPT_METRICS,
 	OPT_LOG_LEVEL,
 	OPT_UNINSTALL,
@@ -51,6 +53,8 @@ static const struct option long_options[] = {
 	{ "attach", required_argument, NULL, OPT_ATTACH },
 	{ "max-flows", required_argument, NULL, OPT_MAX_FLOWS },
 	{ "flow-log", required_argument, NULL, OPT_FLOW_LOG },
+	{ "flow-history", required_argument, NULL, OPT_FLOW_HISTORY },
+	{ "flow-history-mb", required_argument, NULL, OPT_FLOW_HISTORY_MB },
 	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "uninstall", no_argument, NULL, OPT_UNINSTALL },
@@ -80,7 +84,9 @@ static const char help[] =
 	"  --outside direct|stack  who routes to the outside: the data path or the host [direct]\n"
 	"  --attach auto|clsact    how programs are attached: tcx where there is one [auto]\n"
 	"  --max-flows N           connections of each family [from the machine's memory]\n"
-	"  --flow-log N            entries kept in the flow log [16384]\n"
+	"  --flow-log N            entries of the flow log kept in memory [16384]\n"
+	"  --flow-history N        entries kept on disk, 0: none [100000]\n"
+	"  --flow-history-mb N     ... in at most so many megabytes [64]\n"
 	"  --metrics [ADDR:]PORT   Prometheus reads http://ADDR:PORT/metrics [off; ADDR "
 	"127.0.0.1]\n"
 	"  --log-level LEVEL       error, warn, info or debug [info]\n"
@@ -239,6 +245,11 @@ static int option_set(struct agent_options *opts, const struct place *at, int id
 		return set_number(at, "--max-flows", arg, FLOWS_MIN, FLOWS_MAX, &opts->max_flows);
 	case OPT_FLOW_LOG:
 		return set_number(at, "--flow-log", arg, 1, 1u << 24, &opts->flow_log);
+	case OPT_FLOW_HISTORY:
+		return set_number(at, "--flow-history", arg, 0, 1u << 27, &opts->flow_history);
+	case OPT_FLOW_HISTORY_MB:
+		return set_number(at, "--flow-history-mb", arg, 4, 1u << 20,
+				  &opts->flow_history_mb);
 	case OPT_METRICS:
 		return set_listen(opts, at, arg);
 	case OPT_LOG_LEVEL:
@@ -350,6 +361,8 @@ int options_parse(struct agent_options *opts, int argc, char **argv)
 		.masquerade4 = true,
 		.masquerade6 = true,
 		.flow_log = FLOW_LOG_DEFAULT,
+		.flow_history = FLOW_HISTORY_DEFAULT,
+		.flow_history_mb = FLOW_HISTORY_MB_DEFAULT,
 	};
 	for (size_t i = 0; i < given.n && status < 0; i++) {
 		if (given.v[i].id == OPT_CONFIG)

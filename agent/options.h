@@ -25,8 +25,10 @@ struct agent_options {
 	bool masquerade6;
 	bool outside_stack;
 	bool force_clsact;
-	uint32_t max_flows;		 /* 0: from memory */
-	uint32_t flow_log;		 /* 0: default */
+	uint32_t max_flows;    /* 0: from memory */
+	uint32_t flow_log;     /* 0: default */
+	uint32_t flow_history; /* records; 0: none */
+	uint32_t flow_history_mb;
 	struct sockaddr_storage metrics; /* where GET /metrics is answered */
 	socklen_t metrics_len;		 /* 0: nowhere */
 	const char *metrics_text;	 /* as it was given */

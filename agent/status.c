@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "flow/history.h"
 #include "health.h"
 #include "kernel_drops.h"
 #include "rates.h"
@@ -112,6 +113,17 @@ static json_int_t memory_kb(void)
 	return kb;
 }
 
+static json_t *flow_history_json(const struct agent *a)
+{
+	struct flow_history_stats s = {};
+
+	if (a->history)
+		flow_history_stats_get(a->history, &s);
+	return json_pack("{s:I, s:I, s:I, s:I, s:b}", "kept", (json_int_t)s.records, "capacity",
+			 (json_int_t)a->opts->flow_history, "bytes", (json_int_t)s.bytes, "lost",
+			 (json_int_t)s.lost, "failing", (int)s.failing);
+}
+
 static json_t *flow_log_json(const struct agent *a)
 {
 	struct flow_log_stats s;
@@ -153,16 +165,16 @@ json_t *status_json(struct agent *a)
 			  "sets", (int)p.sets, "versions", (int)p.versions);
 	return json_pack(
 		"{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s, s:b}, s:o, s:o, s:o, s:o, "
-		"s:o, s:o, s:I, s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:I, s:o, s:o, s:o}",
 		"version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
 		(json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
 		(json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
 		uplinks_to_json(a->uplinks), "kernel", "release", uts.release, "attach",
 		datapath_attach_mode(a->dp), "drop_reasons", kernel_drops_told(a->kernel_drops),
 		"counts", counts, "maps", maps_json(a), "drops", drops_json(a), "counters",
-		counters_json(a), "flow_log", flow_log_json(a), "pools", ipam_to_json(a->ipam),
-		"memory_kb", memory_kb(), "verdicts", verdicts_json(a), "health", health_json(a),
-		"rates", rates_json(a));
+		counters_json(a), "flow_log", flow_log_json(a), "flow_history",
+		flow_history_json(a), "pools", ipam_to_json(a->ipam), "memory_kb", memory_kb(),
+		"verdicts", verdicts_json(a), "health", health_json(a), "rates", rates_json(a));
 }
 
 static int add_identity(void *arg, uint32_t identity, const char *what, uint32_t addrs)

@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "recorder.h"
 #include "pins.h"
 #include "rates.h"
 
@@ -97,6 +98,7 @@ static int events_drain(struct tick *t)
 	int n = datapath_events(a->dp, event_take, a->flows);
 
 	flow_log_tick(a->flows);
+	recorder_write(a->recorder, false);
 	if (a->api)
 		api_wake(a->api);
 	return n;
@@ -128,6 +130,7 @@ static void second_timer(uv_timer_t *timer)
 {
 	struct tick *t = timer->data;
 
+	recorder_write(t->a->recorder, true);
 	datapath_heartbeat(t->a->dp);
 	rates_look(t->a->rates);
 	collect_start(t);

@@ -16,6 +16,9 @@ struct stream {
 	struct api *api;
 	struct MHD_Connection *connection;
 	struct flow_reader *reader;
+	uv_work_t load;
+	bool loading; /* a worker has the reader */
+	bool closed;  /* ... and this goes when it is through */
 	bool suspended;
 	bool gone; /* the client has closed its end */
 	struct stream *prev, *next;
@@ -66,11 +69,35 @@ static enum MHD_Result query_read(void *arg, enum MHD_ValueKind kind, const char
 	return MHD_NO;
 }
 
+static void load_run(uv_work_t *work)
+{
+	const struct stream *s = work->data;
+
+	flow_reader_load(s->reader);
+}
+
+static void stream_free(struct stream *s)
+{
+	flow_reader_free(s->reader);
+	free(s);
+}
+
+static void load_done(uv_work_t *work, int status)
+{
+	struct stream *s = work->data;
+
+	s->loading = false;
+	if (s->closed)
+		stream_free(s);
+	else
+		api_wake(s->api);
+}
+
 static ssize_t stream_read(void *arg, uint64_t pos, char *buf, size_t max)
 {
 	struct stream *s = arg;
 
-	if (s->gone)
+	if (s->gone || s->loading)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
 	int n = flow_reader_fill(s->reader, buf, max);
 	if (n > 0)
@@ -79,6 +106,10 @@ static ssize_t stream_read(void *arg, uint64_t pos, char *buf, size_t max)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	if (n < 0)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (flow_reader_wants(s->reader) && flow_reader_ready(s->reader)) {
+		s->load.data = s;
+		s->loading = !uv_queue_work(&s->api->agent->loop, &s->load, load_run, load_done);
+	}
 	s->suspended = true;
 	MHD_suspend_connection(s->connection);
 	return 0;
@@ -88,8 +119,9 @@ void stream_close(struct stream *s)
 {
 	DL_DELETE(s->api->streams, s);
 	s->api->n_streams--;
-	flow_reader_free(s->reader);
-	free(s);
+	s->closed = true;
+	if (!s->loading)
+		stream_free(s);
 }
 
 /* The server does not look at a connection that is suspended. */
@@ -107,7 +139,7 @@ void streams_resume(struct api *api, bool all)
 	struct stream *s;
 
 	for (s = api->streams; s; s = s->next) {
-		if (!s->suspended)
+		if (!s->suspended || (s->loading && !all))
 			continue;
 		s->gone = client_gone(s);
 		if (!all && !s->gone && !flow_reader_ready(s->reader))
@@ -152,7 +184,7 @@ int stream_open(struct call *call, json_t **reply, struct agent_error *err)
 	if (!q.last_given)
 		q.how.last = q.how.follow ? 0 : UINT32_MAX;
 	tick_events(call->agent->tick);
-	if (flow_reader_new(&reader, call->agent->flows, q.filter, &q.how))
+	if (flow_reader_new(&reader, call->agent->flows, call->agent->history, q.filter, &q.how))
 		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
 	struct stream *s = stream_new(call, reader);
 	if (!s) {

@@ -409,6 +409,11 @@ static bool policy_match(const char *want, const struct flow_record *r)
 	return false;
 }
 
+uint64_t flow_filter_since(const struct flow_filter *f)
+{
+	return f ? f->since : 0;
+}
+
 bool flow_filter_match(const struct flow_filter *f, const struct flow_record *r)
 {
 	if (!f)

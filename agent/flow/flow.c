@@ -84,6 +84,11 @@ static uint64_t wall_time(struct flow_log *log, uint64_t mono)
 	return mono + log->wall_offset;
 }
 
+uint64_t flow_number_now(void)
+{
+	return clock_ns(CLOCK_REALTIME) / 1000;
+}
+
 int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_source *source)
 {
 	struct flow_log *log = calloc(1, sizeof(*log));
@@ -92,7 +97,7 @@ int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_sou
 		return -ENOMEM;
 	log->capacity = capacity ? capacity : FLOW_LOG_DEFAULT;
 	log->source = *source;
-	log->first = log->head = 1;
+	log->first = log->head = flow_number_now();
 	log->strings = intern_table_new();
 	log->ring = calloc(log->capacity, sizeof(*log->ring));
 	log->opened = opened_new();
@@ -121,6 +126,11 @@ void flow_log_number_from(struct flow_log *log, uint64_t first)
 	log->first = log->head = first;
 }
 
+uint64_t flow_log_first(const struct flow_log *log)
+{
+	return log->first;
+}
+
 uint64_t flow_log_head(const struct flow_log *log)
 {
 	return log->head;
@@ -144,6 +154,39 @@ static void log_append(struct flow_log *log, const struct flow_record *rec)
 	flow_record_clear(log->strings, place);
 	*place = *rec;
 	log->head++;
+}
+
+uint64_t flow_log_waiting(const struct flow_log *log, uint64_t from)
+{
+	return log->head > from ? log->head - from : 0;
+}
+
+struct flow_batch *flow_log_batch(struct flow_log *log, uint64_t *from, size_t max)
+{
+	uint64_t tail = flow_log_tail(log), first = *from > tail ? *from : tail;
+	size_t n = flow_log_waiting(log, first) < max ? (size_t)(log->head - first) : max;
+	struct flow_batch *b = n ? malloc(sizeof(*b) + n * sizeof(b->v[0])) : NULL;
+
+	if (!b)
+		return NULL;
+	b->first = first;
+	b->lost = first - *from;
+	b->n = n;
+	for (size_t i = 0; i < n; i++) {
+		struct flow_record *rec = &b->v[i];
+
+		*rec = *flow_log_at(log, first + i);
+		flow_record_ref(rec);
+	}
+	*from = first + n;
+	return b;
+}
+
+void flow_log_batch_end(struct flow_log *log, struct flow_batch *b)
+{
+	for (size_t i = 0; b && i < b->n; i++)
+		flow_record_clear(log->strings, &b->v[i]);
+	free(b);
 }
 
 /* A newline is what separates the parts of a shared string, so none may be in a part. */
@@ -459,11 +502,7 @@ static void counted_begin(struct flow_log *log, struct counted *c, const struct 
 	c->rec = *rec;
 	c->rec.packets[0] = 0;
 	c->rec.bytes[0] = 0;
-	for (int i = 0; i < 2; i++) {
-		intern_ref(rec->end[i]);
-		intern_ref(rec->decision[i]);
-	}
-	intern_ref(rec->nat);
+	flow_record_ref(rec);
 }
 
 /* The ends of a packet that was dropped before the data path looked them up. */

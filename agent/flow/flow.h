@@ -35,10 +35,16 @@ struct flow_source {
 
 struct flow_log;
 
+/*
+ * What records are numbered from where there is no history to go on from: microseconds, so that
+ * it is above the numbers of every earlier agent.
+ */
+uint64_t flow_number_now(void);
+
 /* capacity in records, 0: FLOW_LOG_DEFAULT. Memory is touched only as records come. -ENOMEM. */
 int flow_log_new(struct flow_log **out, uint32_t capacity, const struct flow_source *source);
 void flow_log_free(struct flow_log *log); /* after its readers */
-/* The number of the first record, before any event is taken; else it is 1. */
+/* The number of the first record, before any event is taken. */
 void flow_log_number_from(struct flow_log *log, uint64_t first);
 
 /*
@@ -58,6 +64,17 @@ int flow_log_event(struct flow_log *log, const struct tw_event *ev);
  * least once a second.
  */
 void flow_log_tick(struct flow_log *log);
+
+/*
+ * A batch of consecutive records for the history. It shares the strings of the log, which nobody
+ * changes: another thread may read it until it is given back.
+ */
+struct flow_batch;
+/* Up to max records from *from on, which moves behind them; NULL: there are none, or no memory. */
+struct flow_batch *flow_log_batch(struct flow_log *log, uint64_t *from, size_t max);
+void flow_log_batch_end(struct flow_log *log, struct flow_batch *batch);
+/* How many records there are from that number on. */
+uint64_t flow_log_waiting(const struct flow_log *log, uint64_t from);
 
 /* After every policy_commit(): names, labels and the compiler's answers are asked for anew. */
 void flow_log_policy_changed(struct flow_log *log);
@@ -97,18 +114,19 @@ int flow_filter_set(struct flow_filter *f, const char *key, const char *value, c
 void flow_filter_free(struct flow_filter *f);
 
 /*
- * A reader gives the log's matching records as JSON lines (docs/guide/flow-log.md), first those
+ * A reader gives the log's and the history's (NULL: there is none) matching records as JSON lines (docs/guide/flow-log.md), first those
  * that are kept, then, with follow, what comes. A reader that was overtaken by the ring gets a
  * line {"lost":N} in the place of the records that it missed. Takes the filter over, also on failure; NULL: no filter.
  */
+struct flow_history;
 struct flow_reader;
 struct flow_reading {
 	uint32_t last;	/* at most so many of those that are kept; UINT32_MAX: all */
 	uint64_t after; /* those behind the record of this number, and then all; 0: not asked for */
 	bool follow;
 };
-int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_filter *filter,
-		    const struct flow_reading *how);
+int flow_reader_new(struct flow_reader **out, struct flow_log *log, struct flow_history *history,
+		    struct flow_filter *filter, const struct flow_reading *how);
 void flow_reader_free(struct flow_reader *r);
 /*
  * Copies up to max bytes of the stream to buf (lines may be cut and go on in the next call).
@@ -118,6 +136,12 @@ void flow_reader_free(struct flow_reader *r);
 int flow_reader_fill(struct flow_reader *r, char *buf, size_t max);
 /* Whether flow_reader_fill() has something to look at: wakes suspended connections. */
 bool flow_reader_ready(const struct flow_reader *r);
+/*
+ * Whether the next lines must come from the history: when flow_reader_fill() had nothing. Then a
+ * worker thread calls flow_reader_load(), and until that is through nobody else uses the reader.
+ */
+bool flow_reader_wants(struct flow_reader *r);
+void flow_reader_load(struct flow_reader *r);
 
 /*
  * What is in the log as questions to policies (past.c): flows that were opened and packets that a

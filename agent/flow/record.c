@@ -97,6 +97,15 @@ const char *intern_line(const char *text, unsigned int n, size_t *len)
 	return text;
 }
 
+void flow_record_ref(const struct flow_record *r)
+{
+	for (int i = 0; i < 2; i++) {
+		intern_ref(r->end[i]);
+		intern_ref(r->decision[i]);
+	}
+	intern_ref(r->nat);
+}
+
 void flow_record_clear(struct intern_table *t, struct flow_record *r)
 {
 	for (int i = 0; i < 2; i++) {

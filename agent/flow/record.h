@@ -62,6 +62,8 @@ struct flow_record {
 
 _Static_assert(sizeof(struct flow_record) <= 136, "a record is small");
 
+/* One more of its strings each, for a copy. */
+void flow_record_ref(const struct flow_record *r);
 void flow_record_clear(struct intern_table *t, struct flow_record *r);
 /* Whether two drops are the same but for time, source port and counters. */
 bool flow_record_same_drop(const struct flow_record *a, const struct flow_record *b);
@@ -84,9 +86,20 @@ const char *flow_reason_name(const struct flow_record *r);
 const char *flow_type_name(unsigned int type);
 const char *flow_what_name(unsigned int what);
 
+/* Records from first on; `lost` were overwritten before they came into a batch. */
+struct flow_batch {
+	uint64_t first, lost;
+	size_t n;
+	struct flow_record v[];
+};
+
+/* The oldest time that passes. */
+uint64_t flow_filter_since(const struct flow_filter *f);
 bool flow_filter_match(const struct flow_filter *f, const struct flow_record *r);
 
 /* What readers see of the log: records tail .. head - 1. */
+/* The first one of this agent. */
+uint64_t flow_log_first(const struct flow_log *log);
 uint64_t flow_log_head(const struct flow_log *log);
 uint64_t flow_log_tail(const struct flow_log *log);
 const struct flow_record *flow_log_at(const struct flow_log *log, uint64_t seq);

@@ -7,28 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const db_sql[] = {
-#define DB_STATEMENT_SQL(name, sql) [DB_##name] = sql,
-	DB_STATEMENTS(DB_STATEMENT_SQL)
-#undef DB_STATEMENT_SQL
-};
-
-static const char db_schema[] = "BEGIN IMMEDIATE;"
-				"CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-				"CREATE TABLE objects(kind TEXT, ns TEXT, name TEXT, json TEXT,"
-				" PRIMARY KEY(kind, ns, name)) WITHOUT ROWID;"
-				"CREATE TABLE endpoints(container_id TEXT, ifname TEXT, json TEXT,"
-				" PRIMARY KEY(container_id, ifname)) WITHOUT ROWID;"
-				"CREATE TABLE releases(addr BLOB PRIMARY KEY, time INTEGER)"
-				" WITHOUT ROWID;"
-				"CREATE TABLE ids(kind INTEGER, key BLOB, id INTEGER,"
-				" PRIMARY KEY(kind, key)) WITHOUT ROWID;"
-				"CREATE TABLE sysctls(path TEXT PRIMARY KEY, value TEXT)"
-				" WITHOUT ROWID;"
-				"INSERT INTO meta VALUES('schema', 1);"
-				"COMMIT";
-_Static_assert(DB_SCHEMA == 1, "db_schema writes the schema's version");
-
 static int db_errno(sqlite3 *handle, int rc)
 {
 	switch (rc & 0xff) {
@@ -133,19 +111,19 @@ static int db_check_schema(struct db *db)
 	if (err)
 		return err;
 	if (!tables)
-		return db_exec(db, db_schema);
+		return db_exec(db, db->kind->schema);
 	err = db_number(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'", &tables);
 	if (!err && tables)
 		err = db_number(db, "SELECT value FROM meta WHERE key = 'schema'", &version);
 	if (err)
 		return err;
-	if (version == DB_SCHEMA)
+	if (version == db->kind->version)
 		return 0;
-	if (version > DB_SCHEMA) {
+	if (version > db->kind->version) {
 		snprintf(db->error, sizeof(db->error),
 			 "the database %s was written by a newer towpathd (schema %lld, this one "
 			 "knows %d); start that version, or choose another --state-dir",
-			 db->path, (long long)version, DB_SCHEMA);
+			 db->path, (long long)version, db->kind->version);
 		return -EPROTO;
 	}
 	snprintf(db->error, sizeof(db->error),
@@ -154,7 +132,7 @@ static int db_check_schema(struct db *db)
 	return -EPROTO;
 }
 
-int db_open(struct db *db, const char *dir)
+int db_open(struct db *db, const struct db_kind *kind, const char *dir)
 {
 	/* The first access in exclusive mode keeps WAL's index out of shared memory; a second
 	 * process is refused by the lock, also one that shares nothing but the directory. */
@@ -165,12 +143,17 @@ int db_open(struct db *db, const char *dir)
 		"BEGIN IMMEDIATE; COMMIT",
 	};
 
-	*db = (struct db){};
-	if (snprintf(db->path, sizeof(db->path), "%s/towpath.db", dir) >= (int)sizeof(db->path)) {
+	*db = (struct db){ .kind = kind };
+	if (snprintf(db->path, sizeof(db->path), "%s/%s", dir, kind->file) >=
+	    (int)sizeof(db->path)) {
 		snprintf(db->error, sizeof(db->error),
 			 "the path of the state directory is too long; choose a shorter one");
 		return -ENAMETOOLONG;
 	}
+	db->statement = calloc(kind->n_sql, sizeof(sqlite3_stmt *));
+	if (!db->statement)
+		return db_fail(db, SQLITE_NOMEM);
+
 	int rc = sqlite3_open_v2(db->path, &db->handle,
 				 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
 				 NULL);
@@ -193,14 +176,15 @@ int db_open(struct db *db, const char *dir)
 		if (err)
 			return err;
 	}
-	int err = db_check_damage(db);
+	int err = kind->check ? db_check_damage(db) : 0;
 	return err ? err : db_check_schema(db);
 }
 
 void db_close(struct db *db)
 {
-	for (size_t i = 0; i < DB_STATEMENT_COUNT; i++)
+	for (size_t i = 0; db->statement && i < db->kind->n_sql; i++)
 		sqlite3_finalize(db->statement[i]);
+	free(db->statement);
 	sqlite3_close(db->handle);
 	*db = (struct db){};
 }
@@ -225,7 +209,7 @@ static int db_rewrite(struct db *db)
 	snprintf(dir, sizeof(dir), "%s", db->path);
 	*strrchr(dir, '/') = '\0';
 	if (!err) {
-		err = db_open(&fresh, dir);
+		err = db_open(&fresh, db->kind, dir);
 		if (err)
 			db_close(&fresh);
 	}
@@ -268,6 +252,8 @@ int db_keep(struct db *db, bool *rewritten)
 static int db_bind(sqlite3_stmt *st, int at, const struct db_value *value)
 {
 	switch (value->type) {
+	case DB_NULL:
+		return sqlite3_bind_null(st, at);
 	case DB_TEXT:
 		return sqlite3_bind_text(st, at, value->text, -1, SQLITE_STATIC);
 	case DB_INT:
@@ -278,15 +264,15 @@ static int db_bind(sqlite3_stmt *st, int at, const struct db_value *value)
 	return SQLITE_MISUSE;
 }
 
-int db_query(struct db *db, enum db_statement id, const struct db_value *args, size_t n_args,
+int db_query(struct db *db, unsigned int id, const struct db_value *args, size_t n_args,
 	     db_row_fn row, void *arg)
 {
 	sqlite3_stmt **st = &db->statement[id];
 	int rc = SQLITE_OK, err = 0;
 
 	if (!*st)
-		rc = sqlite3_prepare_v3(db->handle, db_sql[id], -1, SQLITE_PREPARE_PERSISTENT, st,
-					NULL);
+		rc = sqlite3_prepare_v3(db->handle, db->kind->sql[id], -1,
+					SQLITE_PREPARE_PERSISTENT, st, NULL);
 	for (size_t i = 0; rc == SQLITE_OK && i < n_args; i++)
 		rc = db_bind(*st, (int)i + 1, &args[i]);
 	if (rc == SQLITE_OK) {

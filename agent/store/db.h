@@ -1,62 +1,39 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * SQLite as the store uses it: opening with every check, prepared statements by name, errors
- * as -errno with a sentence. Private to agent/store.
+ * SQLite as the agent's databases use it: opening with every check, prepared statements by
+ * number, errors as -errno with a sentence.
  */
 #ifndef AGENT_STORE_DB_H
 #define AGENT_STORE_DB_H
 
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 
-#define DB_SCHEMA 1
-
-/* X(name, SQL): prepared when first used. */
-#define DB_STATEMENTS(X)                                                                           \
-	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
-	X(COMMIT, "COMMIT")                                                                        \
-	X(ROLLBACK, "ROLLBACK")                                                                    \
-	X(OBJECT_PUT, "INSERT INTO objects(kind, ns, name, json) VALUES(?1, ?2, ?3, ?4) "          \
-		      "ON CONFLICT(kind, ns, name) DO UPDATE SET json = ?4")                       \
-	X(OBJECT_DEL, "DELETE FROM objects WHERE kind = ?1 AND ns = ?2 AND name = ?3")             \
-	X(OBJECT_GET, "SELECT json FROM objects WHERE kind = ?1 AND ns = ?2 AND name = ?3")        \
-	X(OBJECT_KIND, "SELECT json FROM objects WHERE kind = ?1 ORDER BY ns, name")               \
-	X(OBJECT_NS, "SELECT json FROM objects WHERE kind = ?1 AND ns = ?2 ORDER BY name")         \
-	X(OBJECT_ALL, "SELECT json, kind, ns, name FROM objects")                                  \
-	X(ENDPOINT_PUT, "INSERT INTO endpoints(container_id, ifname, json) VALUES(?1, ?2, ?3) "    \
-			"ON CONFLICT(container_id, ifname) DO UPDATE SET json = ?3")               \
-	X(ENDPOINT_DEL, "DELETE FROM endpoints WHERE container_id = ?1 AND ifname = ?2")           \
-	X(ENDPOINT_ALL, "SELECT container_id, ifname, json FROM endpoints")                        \
-	X(RELEASE_PUT, "INSERT INTO releases(addr, time) VALUES(?1, ?2) "                          \
-		       "ON CONFLICT(addr) DO UPDATE SET time = ?2")                                \
-	X(RELEASE_DEL, "DELETE FROM releases WHERE addr = ?1")                                     \
-	X(RELEASE_END, "DELETE FROM releases WHERE time < ?1")                                     \
-	X(RELEASE_ALL, "SELECT addr, time FROM releases")                                          \
-	X(ID_PUT, "INSERT INTO ids(kind, key, id) VALUES(?1, ?2, ?3) "                             \
-		  "ON CONFLICT(kind, key) DO UPDATE SET id = ?3")                                  \
-	X(ID_DEL, "DELETE FROM ids WHERE kind = ?1 AND key = ?2")                                  \
-	X(ID_ALL, "SELECT kind, key, id FROM ids ORDER BY kind, key")                              \
-	X(SYSCTL_PUT, "INSERT OR IGNORE INTO sysctls(path, value) VALUES(?1, ?2)")                 \
-	X(SYSCTL_ALL, "SELECT path, value FROM sysctls ORDER BY path")                             \
-	X(ENDPOINT_CLEAR, "DELETE FROM endpoints")                                                 \
-	X(RELEASE_CLEAR, "DELETE FROM releases")                                                   \
-	X(ID_CLEAR, "DELETE FROM ids")                                                             \
-	X(SYSCTL_CLEAR, "DELETE FROM sysctls")
-
-#define DB_STATEMENT_ENUM(name, sql) DB_##name,
-enum db_statement { DB_STATEMENTS(DB_STATEMENT_ENUM) DB_STATEMENT_COUNT };
-#undef DB_STATEMENT_ENUM
+/* What is in a database file. */
+struct db_kind {
+	const char *file; /* in the state directory */
+	int version;	  /* of the schema; also in its table meta(key, value), as 'schema' */
+	const char *schema;
+	const char *const *sql; /* statements, prepared when first used */
+	size_t n_sql;
+	bool check; /* look at the whole file for damage when it is opened */
+};
 
 struct db {
 	sqlite3 *handle;
-	sqlite3_stmt *statement[DB_STATEMENT_COUNT];
+	const struct db_kind *kind;
+	sqlite3_stmt **statement; /* as kind->sql */
 	char path[320];
 	char error[1024];
 };
 
-/* See store_open(). The sentence is in db->error; db_close() is needed after failure, too. */
-int db_open(struct db *db, const char *dir);
+/*
+ * -EUCLEAN for a damaged file, -EPROTO for one of a newer schema or of somebody else's, -EBUSY when
+ * another process has it. The sentence is in db->error; db_close() is needed after failure, too.
+ */
+int db_open(struct db *db, const struct db_kind *kind, const char *dir);
 void db_close(struct db *db);
 /*
  * To be called before each change: what is written to a file without a name is lost with the
@@ -67,7 +44,7 @@ int db_keep(struct db *db, bool *rewritten);
 
 /* One argument of a statement. */
 struct db_value {
-	enum { DB_TEXT, DB_INT, DB_BLOB } type;
+	enum { DB_NULL, DB_TEXT, DB_INT, DB_BLOB } type;
 	union {
 		const char *text;
 		sqlite3_int64 number;
@@ -85,7 +62,7 @@ typedef int (*db_row_fn)(void *arg, sqlite3_stmt *row);
  * Runs a statement; row (may be NULL) is called for each row and ends the query with its first
  * result other than 0, which is returned. Arguments must live until the call returns.
  */
-int db_query(struct db *db, enum db_statement id, const struct db_value *args, size_t n_args,
+int db_query(struct db *db, unsigned int id, const struct db_value *args, size_t n_args,
 	     db_row_fn row, void *arg);
 #define db_run(db, id, ...)                                                                        \
 	db_query(db, id, (const struct db_value[]){ __VA_ARGS__ },                                 \

@@ -9,6 +9,72 @@
 
 #include "store/db.h"
 
+/* X(name, SQL) */
+#define STATEMENTS(X)                                                                              \
+	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
+	X(COMMIT, "COMMIT")                                                                        \
+	X(ROLLBACK, "ROLLBACK")                                                                    \
+	X(OBJECT_PUT, "INSERT INTO objects(kind, ns, name, json) VALUES(?1, ?2, ?3, ?4) "          \
+		      "ON CONFLICT(kind, ns, name) DO UPDATE SET json = ?4")                       \
+	X(OBJECT_DEL, "DELETE FROM objects WHERE kind = ?1 AND ns = ?2 AND name = ?3")             \
+	X(OBJECT_GET, "SELECT json FROM objects WHERE kind = ?1 AND ns = ?2 AND name = ?3")        \
+	X(OBJECT_KIND, "SELECT json FROM objects WHERE kind = ?1 ORDER BY ns, name")               \
+	X(OBJECT_NS, "SELECT json FROM objects WHERE kind = ?1 AND ns = ?2 ORDER BY name")         \
+	X(OBJECT_ALL, "SELECT json, kind, ns, name FROM objects")                                  \
+	X(ENDPOINT_PUT, "INSERT INTO endpoints(container_id, ifname, json) VALUES(?1, ?2, ?3) "    \
+			"ON CONFLICT(container_id, ifname) DO UPDATE SET json = ?3")               \
+	X(ENDPOINT_DEL, "DELETE FROM endpoints WHERE container_id = ?1 AND ifname = ?2")           \
+	X(ENDPOINT_ALL, "SELECT container_id, ifname, json FROM endpoints")                        \
+	X(RELEASE_PUT, "INSERT INTO releases(addr, time) VALUES(?1, ?2) "                          \
+		       "ON CONFLICT(addr) DO UPDATE SET time = ?2")                                \
+	X(RELEASE_DEL, "DELETE FROM releases WHERE addr = ?1")                                     \
+	X(RELEASE_END, "DELETE FROM releases WHERE time < ?1")                                     \
+	X(RELEASE_ALL, "SELECT addr, time FROM releases")                                          \
+	X(ID_PUT, "INSERT INTO ids(kind, key, id) VALUES(?1, ?2, ?3) "                             \
+		  "ON CONFLICT(kind, key) DO UPDATE SET id = ?3")                                  \
+	X(ID_DEL, "DELETE FROM ids WHERE kind = ?1 AND key = ?2")                                  \
+	X(ID_ALL, "SELECT kind, key, id FROM ids ORDER BY kind, key")                              \
+	X(SYSCTL_PUT, "INSERT OR IGNORE INTO sysctls(path, value) VALUES(?1, ?2)")                 \
+	X(SYSCTL_ALL, "SELECT path, value FROM sysctls ORDER BY path")                             \
+	X(ENDPOINT_CLEAR, "DELETE FROM endpoints")                                                 \
+	X(RELEASE_CLEAR, "DELETE FROM releases")                                                   \
+	X(ID_CLEAR, "DELETE FROM ids")                                                             \
+	X(SYSCTL_CLEAR, "DELETE FROM sysctls")
+
+#define STATEMENT_ENUM(name, sql) DB_##name,
+enum { STATEMENTS(STATEMENT_ENUM) DB_STATEMENT_COUNT };
+#undef STATEMENT_ENUM
+
+static const char *const sql[] = {
+#define STATEMENT_SQL(name, sql) [DB_##name] = sql,
+	STATEMENTS(STATEMENT_SQL)
+#undef STATEMENT_SQL
+};
+
+static const char schema[] = "BEGIN IMMEDIATE;"
+			     "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+			     "CREATE TABLE objects(kind TEXT, ns TEXT, name TEXT, json TEXT,"
+			     " PRIMARY KEY(kind, ns, name)) WITHOUT ROWID;"
+			     "CREATE TABLE endpoints(container_id TEXT, ifname TEXT, json TEXT,"
+			     " PRIMARY KEY(container_id, ifname)) WITHOUT ROWID;"
+			     "CREATE TABLE releases(addr BLOB PRIMARY KEY, time INTEGER)"
+			     " WITHOUT ROWID;"
+			     "CREATE TABLE ids(kind INTEGER, key BLOB, id INTEGER,"
+			     " PRIMARY KEY(kind, key)) WITHOUT ROWID;"
+			     "CREATE TABLE sysctls(path TEXT PRIMARY KEY, value TEXT)"
+			     " WITHOUT ROWID;"
+			     "INSERT INTO meta VALUES('schema', 1);"
+			     "COMMIT";
+
+static const struct db_kind towpath_db = {
+	.file = "towpath.db",
+	.version = 1,
+	.schema = schema,
+	.sql = sql,
+	.n_sql = DB_STATEMENT_COUNT,
+	.check = true,
+};
+
 /*
  * An object in the table. When uthash lacks memory it ends the process, which is right here:
  * the change is on disk already, and a restart reads it from there.
@@ -211,7 +277,7 @@ int store_open(struct store **out, const char *dir, char *err, size_t err_len)
 		snprintf(err, err_len, "out of memory");
 		return -ENOMEM;
 	}
-	int res = db_open(&s->db, dir);
+	int res = db_open(&s->db, &towpath_db, dir);
 	if (!res)
 		res = db_query(&s->db, DB_OBJECT_ALL, NULL, 0, read_object, s);
 	if (!res)
@@ -568,8 +634,8 @@ int store_sysctl_each(struct store *s, int (*fn)(void *arg, const char *path, co
 
 int store_forget_kernel(struct store *s)
 {
-	static const enum db_statement clear[] = { DB_ENDPOINT_CLEAR, DB_RELEASE_CLEAR, DB_ID_CLEAR,
-						   DB_SYSCTL_CLEAR };
+	static const unsigned int clear[] = { DB_ENDPOINT_CLEAR, DB_RELEASE_CLEAR, DB_ID_CLEAR,
+					      DB_SYSCTL_CLEAR };
 	int err = db_run(&s->db, DB_BEGIN);
 
 	if (err)

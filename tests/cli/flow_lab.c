@@ -176,7 +176,8 @@ json_t *read_lines(struct fixture *f, struct flow_filter *filter, uint32_t last,
 	json_t *lines = json_array();
 
 	assert_int_equal(
-		flow_reader_new(&r, f->log, filter, &(struct flow_reading){ .last = last }), 0);
+		flow_reader_new(&r, f->log, NULL, filter, &(struct flow_reading){ .last = last }),
+		0);
 	while ((got = flow_reader_fill(r, text + n, step)) > 0)
 		n += (size_t)got;
 	assert_int_equal(got, -ENODATA);

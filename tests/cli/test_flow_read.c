@@ -35,7 +35,7 @@ static void test_reader_that_is_overtaken_is_told(void **state)
 	char text[4096];
 
 	take(f, event(f, WEB, DB, 1, TW_EVENT_NEW, TW_REASON_OK));
-	assert_int_equal(flow_reader_new(&r, f->log, NULL,
+	assert_int_equal(flow_reader_new(&r, f->log, NULL, NULL,
 					 &(struct flow_reading){ .last = 1, .follow = true }),
 			 0);
 	for (uint16_t i = 0; i < RING + 9; i++)
@@ -58,7 +58,8 @@ static void test_follow(void **state)
 
 	take(f, event(f, WEB, DB, 1, TW_EVENT_NEW, TW_REASON_OK));
 	assert_int_equal(
-		flow_reader_new(&r, f->log, NULL, &(struct flow_reading){ .follow = true }), 0);
+		flow_reader_new(&r, f->log, NULL, NULL, &(struct flow_reading){ .follow = true }),
+		0);
 	assert_false(flow_reader_ready(r));
 	assert_int_equal(flow_reader_fill(r, text, sizeof(text)), 0);
 	take(f, event(f, WEB, DB, 2, TW_EVENT_NEW, TW_REASON_OK));
