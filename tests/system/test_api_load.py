@@ -191,6 +191,8 @@ def descriptors(pid):
 @pytest.fixture(scope="module")
 def node():
     with Node(prefix="twl") as made:
+        # Loaded behind the start, with maps and programs of its own.
+        wait_for(lambda: made.status()["kernel"]["drop_reasons"])
         made.apply(namespace_object("shop", {}))
         yield made
 
