@@ -132,6 +132,12 @@ int datapath_uplink_each(struct datapath *dp, int (*fn)(void *arg, uint32_t ifin
 int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity);
 int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity);
 /*
+ * Many in few system calls. Set: pairs that are not in the map yet (others would be counted
+ * twice). *done: how many of them are in it, also after a failure.
+ */
+int datapath_peers_set(struct datapath *dp, const struct tw_peer_key *keys, size_t n, size_t *done);
+int datapath_peers_del(struct datapath *dp, const struct tw_peer_key *keys, size_t n);
+/*
  * A version that is in the map with the same content is left alone; with other content it is
  * replaced (only right for a version that no endpoint uses). -ENOSPC: tw_classes has no room,
  * -E2BIG: the number is beyond tw_policy. peer_set: -ENOSPC when tw_peers is full.

@@ -52,6 +52,8 @@ static int class_alloc(struct datapath *dp, uint32_t count, struct class_range *
 }
 
 #define ARRAY_CHUNK 512u /* elements read by one system call */
+#define BATCH 1024u	 /* elements written by one */
+#define BUCKET_MAX 256u	 /* far more than a bucket of tw_peers ever holds */
 
 /* Every element of an array map. Not mapped: that would make all of it resident. */
 static int array_each(int fd, uint32_t n, size_t size,
@@ -300,6 +302,43 @@ void datapath_epoch_bump(struct datapath *dp, uint32_t slot)
 		__atomic_fetch_add(epoch, 1, __ATOMIC_SEQ_CST);
 }
 
+int datapath_peers_set(struct datapath *dp, const struct tw_peer_key *keys, size_t n, size_t *done)
+{
+	int fd = bpf_map__fd(dp->skel->maps.tw_peers);
+	uint32_t ones[BATCH];
+
+	for (size_t i = 0; i < BATCH; i++)
+		ones[i] = 1;
+	for (*done = 0; *done < n;) {
+		uint32_t count = n - *done < BATCH ? (uint32_t)(n - *done) : BATCH;
+		int err = bpf_map_update_batch(fd, keys + *done, ones, &count, NULL) ? errno : 0;
+
+		*done += count;
+		dp->n_peers += count;
+		if (err)
+			return err == E2BIG ? -ENOSPC : -err;
+	}
+	return 0;
+}
+
+int datapath_peers_del(struct datapath *dp, const struct tw_peer_key *keys, size_t n)
+{
+	int fd = bpf_map__fd(dp->skel->maps.tw_peers);
+
+	for (size_t done = 0; done < n;) {
+		uint32_t count = n - done < BATCH ? (uint32_t)(n - done) : BATCH;
+		int err = bpf_map_delete_batch(fd, keys + done, &count, NULL) ? errno : 0;
+
+		done += count;
+		dp->n_peers -= count;
+		if (err == ENOENT)
+			done++; /* it is gone already */
+		else if (err)
+			return -err;
+	}
+	return 0;
+}
+
 int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity)
 {
 	struct tw_peer_key key = { set, identity };
@@ -316,13 +355,7 @@ int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity)
 
 int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity)
 {
-	struct tw_peer_key key = { set, identity };
-
-	if (!bpf_map_delete_elem(bpf_map__fd(dp->skel->maps.tw_peers), &key)) {
-		dp->n_peers--;
-		return 0;
-	}
-	return errno == ENOENT ? 0 : -errno;
+	return datapath_peers_del(dp, &(struct tw_peer_key){ set, identity }, 1);
 }
 
 /* At most `left` of them: running out of millions of empty buckets takes some 20 ms. */
@@ -330,14 +363,26 @@ static int peers_scan(struct datapath *dp, uint32_t left,
 		      int (*fn)(void *arg, uint32_t set, uint32_t identity), void *arg)
 {
 	int fd = bpf_map__fd(dp->skel->maps.tw_peers), res = 0;
-	struct tw_peer_key key, next;
-	bool more = left && !bpf_map_get_next_key(fd, NULL, &next);
+	struct tw_peer_key keys[BATCH];
+	uint32_t ones[BATCH], place = 0;
+	bool first = true, more = left;
 
 	while (more && !res) {
-		key = next;
-		/* The successor first: fn may delete the key. */
-		more = --left && !bpf_map_get_next_key(fd, &key, &next);
-		res = fn(arg, key.set, key.identity);
+		/* A bucket is given whole, so there must be room for the fullest. */
+		uint32_t n = left < BUCKET_MAX ? BUCKET_MAX : left < BATCH ? left : BATCH;
+		int err = bpf_map_lookup_batch(fd, first ? NULL : &place, &place, keys, ones, &n,
+					       NULL)
+				  ? errno
+				  : 0;
+
+		if (err && err != ENOENT)
+			return -err;
+		first = false;
+		left -= n < left ? n : left;
+		more = !err && left;
+		/* The kernel's place is a bucket: fn may delete what it is called with. */
+		for (uint32_t i = 0; i < n && !res; i++)
+			res = fn(arg, keys[i].set, keys[i].identity);
 	}
 	return res;
 }
@@ -346,6 +391,41 @@ int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, u
 		       void *arg)
 {
 	return peers_scan(dp, dp->n_peers, fn, arg);
+}
+
+/* Intervals from `first` on, compared with those in the map. */
+static bool classes_same(int fd, uint32_t first, const struct tw_class *classes, uint32_t n)
+{
+	struct tw_class there[BATCH];
+	uint32_t keys[BATCH], place = first - 1;
+	bool from_start = !first;
+
+	for (uint32_t done = 0, count; done < n; done += count) {
+		count = n - done < BATCH ? n - done : BATCH;
+		if (bpf_map_lookup_batch(fd, from_start ? NULL : &place, &place, keys, there,
+					 &count, NULL) &&
+		    errno != ENOENT)
+			return false;
+		if (!count || memcmp(there, classes + done, count * sizeof(*there)))
+			return false;
+		from_start = false;
+	}
+	return true;
+}
+
+static int classes_write(int fd, uint32_t first, const struct tw_class *classes, uint32_t n)
+{
+	uint32_t keys[BATCH];
+
+	for (uint32_t done = 0; done < n; done += BATCH) {
+		uint32_t count = n - done < BATCH ? n - done : BATCH;
+
+		for (uint32_t i = 0; i < count; i++)
+			keys[i] = first + done + i;
+		if (bpf_map_update_batch(fd, keys, classes + done, &count, NULL))
+			return -errno;
+	}
+	return 0;
 }
 
 /* Is what is in the maps already what is wanted? */
@@ -357,18 +437,10 @@ static bool version_same(struct datapath *dp, uint32_t version, const bool isola
 
 	if (bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy))
 		return false;
-	for (int d = 0; d < 2; d++) {
-		if (policy.dir[d].isolated != isolated[d] || policy.dir[d].count != n_classes[d])
+	for (int d = 0; d < 2; d++)
+		if (policy.dir[d].isolated != isolated[d] || policy.dir[d].count != n_classes[d] ||
+		    !classes_same(fd, policy.dir[d].first, classes[d], n_classes[d]))
 			return false;
-		for (uint32_t i = 0; i < n_classes[d]; i++) {
-			uint32_t at = policy.dir[d].first + i;
-			struct tw_class c;
-
-			if (bpf_map_lookup_elem(fd, &at, &c) ||
-			    memcmp(&c, &classes[d][i], sizeof(c)))
-				return false;
-		}
-	}
 	return true;
 }
 
@@ -397,12 +469,9 @@ int datapath_version_set(struct datapath *dp, uint32_t version, const bool isola
 		policy.dir[d] = (struct tw_policy_dir){ r[d].first, r[d].count, isolated[d], 0 };
 	}
 	for (int d = 0; d < 2; d++) {
-		for (uint32_t i = 0; i < n_classes[d]; i++) {
-			uint32_t at = r[d].first + i;
-
-			if (bpf_map_update_elem(fd, &at, &classes[d][i], BPF_ANY))
-				return -errno;
-		}
+		res = classes_write(fd, r[d].first, classes[d], n_classes[d]);
+		if (res)
+			return res;
 	}
 	if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy, BPF_ANY))
 		return -errno;

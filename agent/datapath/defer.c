@@ -9,11 +9,17 @@
 /* Changes that come in a burst share one grace period. */
 #define DEFER_MS 100
 
+/* Pairs of a set and an identity. */
+struct pairs {
+	struct tw_peer_key *v;
+	size_t n;
+};
+
 struct batch {
 	uint32_t *versions;
 	size_t n_versions;
-	struct tw_peer_key *peers;
-	size_t n_peers;
+	struct pairs peers;	/* whose identity has ended */
+	struct pairs set_peers; /* whose set has ended */
 };
 
 struct defer {
@@ -43,10 +49,16 @@ int number_order(const void *a, const void *b)
 	return *x == *y ? 0 : *x < *y ? -1 : 1;
 }
 
+static bool batch_is_empty(const struct batch *b)
+{
+	return !b->n_versions && !b->peers.n && !b->set_peers.n;
+}
+
 static void batch_clear(struct batch *b)
 {
 	free(b->versions);
-	free(b->peers);
+	free(b->peers.v);
+	free(b->set_peers.v);
 	*b = (struct batch){};
 }
 
@@ -54,8 +66,8 @@ static void batch_delete(struct defer *d, struct batch *b)
 {
 	for (size_t i = 0; i < b->n_versions; i++)
 		datapath_version_del(d->dp, b->versions[i]);
-	for (size_t i = 0; i < b->n_peers; i++)
-		datapath_peer_del(d->dp, b->peers[i].set, b->peers[i].identity);
+	datapath_peers_del(d->dp, b->peers.v, b->peers.n);
+	datapath_peers_del(d->dp, b->set_peers.v, b->set_peers.n);
 	batch_clear(b);
 }
 
@@ -63,7 +75,7 @@ static void defer_timer(uv_timer_t *timer);
 
 static void defer_start(struct defer *d)
 {
-	if (!d->working && (d->waiting.n_versions || d->waiting.n_peers))
+	if (!d->working && !batch_is_empty(&d->waiting))
 		uv_timer_start(&d->timer, defer_timer, DEFER_MS, 0);
 }
 
@@ -127,6 +139,19 @@ void defer_free(struct defer *d)
 	uv_close((uv_handle_t *)&d->timer, defer_closed);
 }
 
+static int pairs_add(struct pairs *p, const struct tw_peer_key *more, size_t n)
+{
+	struct tw_peer_key *v = n ? reallocarray(p->v, p->n + n, sizeof(*v)) : p->v;
+
+	if (n && !v)
+		return -ENOMEM;
+	p->v = v;
+	if (n)
+		memcpy(v + p->n, more, n * sizeof(*v));
+	p->n += n;
+	return 0;
+}
+
 int defer_delete(struct defer *d, const struct policy_plan *plan)
 {
 	struct batch *b = &d->waiting;
@@ -141,16 +166,11 @@ int defer_delete(struct defer *d, const struct policy_plan *plan)
 		b->versions = v;
 		b->n_versions += plan->n_versions_del;
 	}
-	if (plan->n_peers_del) {
-		struct tw_peer_key *v =
-			reallocarray(b->peers, b->n_peers + plan->n_peers_del, sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		b->peers = v;
-		for (size_t i = 0; i < plan->n_peers_del; i++)
-			v[b->n_peers++] = plan->peers_del[i].key;
-	}
+	int res = pairs_add(&b->peers, plan->peers_del, plan->n_peers_del);
+	if (!res)
+		res = pairs_add(&b->set_peers, plan->set_peers_del, plan->n_set_peers_del);
+	if (res)
+		return res;
 	if (!uv_is_active((uv_handle_t *)&d->timer))
 		defer_start(d);
 	return 0;
@@ -200,8 +220,8 @@ static bool plan_in_way(const struct numbers *versions, const struct numbers *se
 		    sets_in_way(sets, &plan->versions_add[i]))
 			return true;
 	for (size_t i = 0; i < plan->n_peers_add; i++)
-		if (numbers_have(sets, plan->peers_add[i].key.set) ||
-		    numbers_have(ids, plan->peers_add[i].key.identity))
+		if (numbers_have(sets, plan->peers_add[i].set) ||
+		    numbers_have(ids, plan->peers_add[i].identity))
 			return true;
 	return endpoints_in_way(ids, plan->refine_endpoints, plan->n_refine_endpoints) ||
 	       endpoints_in_way(ids, plan->endpoints, plan->n_endpoints) ||
@@ -209,28 +229,45 @@ static bool plan_in_way(const struct numbers *versions, const struct numbers *se
 	       prefixes_in_way(ids, plan->prefixes_set, plan->n_prefixes_set);
 }
 
+/* Distinct numbers, sorted. `of` reads one of a pair. */
+static int numbers_of(const struct pairs *p, uint32_t (*of)(const struct tw_peer_key *key),
+		      struct numbers *out)
+{
+	out->v = calloc(p->n + 1, sizeof(*out->v));
+	if (!out->v)
+		return -ENOMEM;
+	/* Pairs of one set, or of one identity, stand together. */
+	for (size_t i = 0; i < p->n; i++)
+		if (!out->n || out->v[out->n - 1] != of(&p->v[i]))
+			out->v[out->n++] = of(&p->v[i]);
+	qsort(out->v, out->n, sizeof(*out->v), number_order);
+	return 0;
+}
+
+static uint32_t set_of(const struct tw_peer_key *key)
+{
+	return key->set;
+}
+
+static uint32_t identity_of(const struct tw_peer_key *key)
+{
+	return key->identity;
+}
+
 /*
- * The compiler gives a number out again as soon as it is free. A set or an identity that is
- * used again while pairs with it are waiting would let the old peers in, so it is enough that
- * the plan names one. (Some that it names have not changed hands; the wait is for nothing then.)
+ * The compiler may give a number out again as soon as it is free. A set or an identity that is
+ * used again while pairs of the one before are waiting would let the old peers in.
  */
 static bool batch_in_way(struct batch *b, const struct policy_plan *plan)
 {
 	struct numbers versions = { b->versions, b->n_versions };
-	struct numbers sets = { .n = b->n_peers }, ids = { .n = b->n_peers };
+	struct numbers sets = {}, ids = {};
 	bool in_way = true;
 
-	if (!b->n_versions && !b->n_peers)
+	if (batch_is_empty(b))
 		return false;
-	sets.v = calloc(b->n_peers + 1, sizeof(*sets.v));
-	ids.v = calloc(b->n_peers + 1, sizeof(*ids.v));
-	if (sets.v && ids.v) {
-		for (size_t i = 0; i < b->n_peers; i++) {
-			sets.v[i] = b->peers[i].set;
-			ids.v[i] = b->peers[i].identity;
-		}
-		qsort(sets.v, sets.n, sizeof(*sets.v), number_order);
-		qsort(ids.v, ids.n, sizeof(*ids.v), number_order);
+	if (!numbers_of(&b->set_peers, set_of, &sets) &&
+	    !numbers_of(&b->peers, identity_of, &ids)) {
 		if (versions.n)
 			qsort(versions.v, versions.n, sizeof(*versions.v), number_order);
 		in_way = plan_in_way(&versions, &sets, &ids, plan);

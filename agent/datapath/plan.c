@@ -81,14 +81,10 @@ int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t
 	int res = 0;
 
 	m->n_peers = m->n_versions = m->n_fresh = 0;
-	for (; m->n_peers < plan->n_peers_add; m->n_peers++) {
-		const struct tw_peer_key *key = &plan->peers_add[m->n_peers].key;
-
-		res = datapath_peer_set(m->dp, key->set, key->identity);
-		if (res) {
-			maps_unstage(m, plan);
-			return stage_refuse(res, "policy peers", err, err_len);
-		}
+	res = datapath_peers_set(m->dp, plan->peers_add, plan->n_peers_add, &m->n_peers);
+	if (res) {
+		maps_unstage(m, plan);
+		return stage_refuse(res, "policy peers", err, err_len);
 	}
 	for (; m->n_versions < plan->n_versions_add; m->n_versions++) {
 		const struct plan_version *v = &plan->versions_add[m->n_versions];
@@ -118,9 +114,7 @@ void maps_unstage(struct maps *m, const struct policy_plan *plan)
 	}
 	for (size_t i = 0; i < m->n_versions; i++)
 		datapath_version_del(m->dp, plan->versions_add[i].version);
-	for (size_t i = 0; i < m->n_peers; i++)
-		datapath_peer_del(m->dp, plan->peers_add[i].key.set,
-				  plan->peers_add[i].key.identity);
+	datapath_peers_del(m->dp, plan->peers_add, m->n_peers);
 	m->n_peers = m->n_versions = m->n_fresh = 0;
 }
 
@@ -215,7 +209,7 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 		datapath_epoch_bump(m->dp, 0);
 	keep_first(&err, defer_delete(m->defer, plan));
 	*cost = (struct maps_cost){
-		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_del),
+		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_del + plan->n_set_peers_del),
 		.versions = (uint32_t)(plan->n_versions_add + plan->n_versions_del),
 		.endpoints = (uint32_t)(plan->n_refine_endpoints + plan->n_endpoints),
 		.prefixes = (uint32_t)(plan->n_refine_prefixes + plan->n_prefixes_set +

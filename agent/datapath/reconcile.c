@@ -46,7 +46,7 @@ static struct reconcile *reconcile_new(struct datapath *dp, const struct policy_
 		r->versions[r->n_versions++] = full->versions_add[i].version;
 	qsort(r->versions, r->n_versions, sizeof(*r->versions), number_order);
 	for (size_t i = 0; i < full->n_peers_add; i++)
-		r->peers[r->n_peers++] = full->peers_add[i].key;
+		r->peers[r->n_peers++] = full->peers_add[i];
 	qsort(r->peers, r->n_peers, sizeof(*r->peers), peer_order);
 	return r;
 }
@@ -54,7 +54,7 @@ static struct reconcile *reconcile_new(struct datapath *dp, const struct policy_
 static int write_policies(struct datapath *dp, const struct policy_plan *full)
 {
 	for (size_t i = 0; i < full->n_peers_add; i++) {
-		const struct tw_peer_key *key = &full->peers_add[i].key;
+		const struct tw_peer_key *key = &full->peers_add[i];
 		int err = datapath_peer_set(dp, key->set, key->identity);
 
 		if (err)

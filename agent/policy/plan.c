@@ -21,6 +21,7 @@ void policy_plan_clear(struct policy_plan *plan)
 	free(plan->prefixes_del);
 	free(plan->versions_del);
 	free(plan->peers_del);
+	free(plan->set_peers_del);
 	*plan = (struct policy_plan){};
 }
 
@@ -54,12 +55,7 @@ static void *array_grow(void *array, size_t n, size_t size)
 
 static int peer_add(struct policy_plan *plan, const struct set *set, const struct identity *id)
 {
-	return plan_add(plan, peers_add, { .key = { .set = set->id, .identity = id->id } });
-}
-
-static int peer_del(struct policy_plan *plan, const struct set *set, const struct identity *id)
-{
-	return plan_add(plan, peers_del, { .key = { .set = set->id, .identity = id->id } });
+	return plan_add(plan, peers_add, { set->id, id->id });
 }
 
 /* New pairs are behind `cur`; those of what dies go, be they new or old. */
@@ -70,8 +66,11 @@ static int plan_set(struct policy_plan *plan, const struct set *set)
 
 	for (uint32_t i = set->members.cur; i < all->n && !err; i++)
 		err = peer_add(plan, set, all->v[i]);
-	for (uint32_t i = 0; !set->refs.next && i < all->n && !err; i++)
-		err = peer_del(plan, set, all->v[i]);
+	for (uint32_t i = 0; !set->refs.next && i < all->n && !err; i++) {
+		const struct identity *id = all->v[i];
+
+		err = plan_add(plan, set_peers_del, { set->id, id->id });
+	}
 	return err;
 }
 
@@ -83,7 +82,7 @@ static int plan_identity(struct policy_plan *plan, const struct identity *id)
 		const struct set *set = id->sets.all.v[i];
 
 		if (set->refs.next)
-			err = peer_del(plan, set, id);
+			err = plan_add(plan, peers_del, { set->id, id->id });
 	}
 	return err;
 }

@@ -27,9 +27,6 @@ struct policy_endpoint {
 };
 
 /* What the kernel must be told, in the order in which it is to be written. */
-struct plan_peer {
-	struct tw_peer_key key;
-};
 struct plan_version {
 	uint32_t version;
 	bool isolated[2];	     /* enum tw_direction */
@@ -58,7 +55,7 @@ struct plan_endpoint {
  * `endpoints`, the last entry is what stays. Prefixes of 3b that do not exist yet are in 5 too.
  */
 struct policy_plan {
-	PLAN_ARRAY(plan_peer, peers_add);	     /* 1. members of new and old sets */
+	PLAN_ARRAY(tw_peer_key, peers_add);	     /* 1. members of new and old sets */
 	PLAN_ARRAY(plan_version, versions_add);	     /* 2. new versions, unused so far */
 	PLAN_ARRAY(plan_endpoint, refine_endpoints); /* 3a. identities that new rules tell apart, */
 	PLAN_ARRAY(plan_prefix, refine_prefixes);    /* 3b. while the old rules are in force */
@@ -69,7 +66,8 @@ struct policy_plan {
 	/* 8. after an RCU grace period */
 	uint32_t *versions_del;
 	size_t n_versions_del;
-	PLAN_ARRAY(plan_peer, peers_del);
+	PLAN_ARRAY(tw_peer_key, peers_del);	/* the identity ends, the set goes on */
+	PLAN_ARRAY(tw_peer_key, set_peers_del); /* the set ends */
 };
 
 void policy_plan_clear(struct policy_plan *plan);

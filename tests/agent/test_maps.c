@@ -225,7 +225,7 @@ static void refused_whole(struct lab *lab, const struct policy_plan *plan)
 static void test_full_peers_refuse_the_change(void **state)
 {
 	struct lab *lab = *state;
-	struct plan_peer peers[MAX_PEERS + 1];
+	struct tw_peer_key peers[MAX_PEERS + 1];
 	struct plan_version versions[] = { version(3) };
 	struct policy_plan plan = { .peers_add = peers,
 				    .n_peers_add = MAX_PEERS + 1,
@@ -233,7 +233,7 @@ static void test_full_peers_refuse_the_change(void **state)
 				    .n_versions_add = 1 };
 
 	for (uint32_t i = 0; i <= MAX_PEERS; i++)
-		peers[i].key = (struct tw_peer_key){ 7, 300 + i };
+		peers[i] = (struct tw_peer_key){ 7, 300 + i };
 	refused_whole(lab, &plan);
 	assert_false(has_peer(lab, 7, 300));
 	/* What fits goes. */
@@ -248,7 +248,7 @@ static void test_full_classes_refuse_the_change(void **state)
 	struct lab *lab = *state;
 	struct tw_class classes[MAX_CLASSES + 1] = {};
 	struct plan_version versions[] = { version(1), version(2) };
-	struct plan_peer peers[] = { { .key = { 7, 300 } } };
+	struct tw_peer_key peers[] = { { 7, 300 } };
 	struct policy_plan plan = {
 		.peers_add = peers, .n_peers_add = 1, .versions_add = versions, .n_versions_add = 2
 	};
@@ -340,15 +340,16 @@ static void test_staging_is_not_seen(void **state)
 static void test_deletions_wait_for_a_grace_period(void **state)
 {
 	struct lab *lab = *state;
-	struct plan_peer peers[] = { { .key = { 7, 300 } } };
+	struct tw_peer_key peers[] = { { 7, 300 } };
 	struct plan_version versions[] = { version(3) };
 	uint32_t gone[] = { 3 };
 	struct policy_plan add = {
 		.peers_add = peers, .n_peers_add = 1, .versions_add = versions, .n_versions_add = 1
 	};
-	struct policy_plan del = {
-		.peers_del = peers, .n_peers_del = 1, .versions_del = gone, .n_versions_del = 1
-	};
+	struct policy_plan del = { .set_peers_del = peers,
+				   .n_set_peers_del = 1,
+				   .versions_del = gone,
+				   .n_versions_del = 1 };
 
 	apply(lab, &add);
 	apply(lab, &del);
@@ -360,16 +361,17 @@ static void test_deletions_wait_for_a_grace_period(void **state)
 static void test_number_used_again_is_not_deleted(void **state)
 {
 	struct lab *lab = *state;
-	struct plan_peer peers[] = { { .key = { 7, 300 } } };
+	struct tw_peer_key peers[] = { { 7, 300 } };
 	struct plan_version versions[] = { version(3) };
-	struct plan_peer later[] = { { .key = { 9, 999 } } };
+	struct tw_peer_key later[] = { { 9, 999 } };
 	uint32_t gone[] = { 3 };
 	struct policy_plan add = {
 		.peers_add = peers, .n_peers_add = 1, .versions_add = versions, .n_versions_add = 1
 	};
-	struct policy_plan del = {
-		.peers_del = peers, .n_peers_del = 1, .versions_del = gone, .n_versions_del = 1
-	};
+	struct policy_plan del = { .set_peers_del = peers,
+				   .n_set_peers_del = 1,
+				   .versions_del = gone,
+				   .n_versions_del = 1 };
 	struct policy_plan later_add = { .peers_add = later, .n_peers_add = 1 };
 	struct policy_plan later_del = { .peers_del = later, .n_peers_del = 1 };
 
@@ -388,12 +390,15 @@ static void test_number_used_again_is_not_deleted(void **state)
 static void test_I5_reused_numbers_have_no_old_peers(void **state)
 {
 	struct lab *lab = *state;
-	struct plan_peer peers[] = { { .key = { 7, 300 } }, { .key = { 8, 301 } } };
+	struct tw_peer_key peers[] = { { 7, 300 }, { 8, 301 } };
 	struct plan_prefix prefixes[] = { prefix("192.0.2.0/24", 300) };
 	struct plan_version versions[] = { version(4) };
 	struct tw_class set8[] = { { .start = 0, .set = 8 } };
 	struct policy_plan add = { .peers_add = peers, .n_peers_add = 2 };
-	struct policy_plan del = { .peers_del = peers, .n_peers_del = 2 };
+	struct policy_plan del = { .peers_del = peers,
+				   .n_peers_del = 1,
+				   .set_peers_del = peers + 1,
+				   .n_set_peers_del = 1 };
 	struct policy_plan identity = { .prefixes_set = prefixes, .n_prefixes_set = 1 };
 	struct policy_plan set = { .versions_add = versions, .n_versions_add = 1 };
 
@@ -420,7 +425,7 @@ static int endpoint_collect(void *arg, uint32_t slot, const struct tw_endpoint *
 static void test_reconcile_leaves_what_the_plan_has(void **state)
 {
 	struct lab *lab = *state;
-	struct plan_peer peers[] = { { .key = { 7, 300 } }, { .key = { 7, 301 } } };
+	struct tw_peer_key peers[] = { { 7, 300 }, { 7, 301 } };
 	struct plan_version versions[] = { version(3), version(4) };
 	struct plan_endpoint policies[] = { { .slot = 5, .identity = 300, .version = 3 },
 					    { .slot = 6, .identity = 301, .version = 4 } };

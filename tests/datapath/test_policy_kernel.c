@@ -80,9 +80,9 @@ static void write_prefixes(struct lab *lab, const struct plan_prefix *v, size_t 
 
 static void write_plan(struct lab *lab, const struct policy_plan *plan)
 {
-	for (size_t i = 0; i < plan->n_peers_add; i++)
-		must(!datapath_peer_set(lab->dp, plan->peers_add[i].key.set,
-					plan->peers_add[i].key.identity));
+	size_t done;
+
+	must(!datapath_peers_set(lab->dp, plan->peers_add, plan->n_peers_add, &done));
 	for (size_t i = 0; i < plan->n_versions_add; i++) {
 		const struct plan_version *v = &plan->versions_add[i];
 		const struct tw_class *const classes[2] = { v->classes[0], v->classes[1] };
@@ -105,9 +105,8 @@ static void write_plan(struct lab *lab, const struct policy_plan *plan)
 	datapath_grace(lab->dp);
 	for (size_t i = 0; i < plan->n_versions_del; i++)
 		must(!datapath_version_del(lab->dp, plan->versions_del[i]));
-	for (size_t i = 0; i < plan->n_peers_del; i++)
-		must(!datapath_peer_del(lab->dp, plan->peers_del[i].key.set,
-					plan->peers_del[i].key.identity));
+	must(!datapath_peers_del(lab->dp, plan->peers_del, plan->n_peers_del));
+	must(!datapath_peers_del(lab->dp, plan->set_peers_del, plan->n_set_peers_del));
 }
 
 static void history_apply(struct history *h, const struct policy_change *change)

@@ -32,13 +32,13 @@ static bool peer_present(const struct lab *lab, uint32_t set, uint32_t identity)
 	return lab->n_peers && bsearch(&key, lab->peers, lab->n_peers, sizeof(key), peer_order);
 }
 
-static void peers_add(struct lab *lab, const struct plan_peer *v, size_t n)
+static void peers_add(struct lab *lab, const struct tw_peer_key *v, size_t n)
 {
 	lab->peers = grow(lab->peers, (lab->n_peers + n + 1) * sizeof(*lab->peers));
 	for (size_t i = 0; i < n; i++) {
-		assert_true(v[i].key.set != TW_SET_NONE && v[i].key.set != TW_SET_ANY);
-		assert_true(v[i].key.identity >= TW_ID_FIRST);
-		lab->peers[lab->n_peers + i] = v[i].key;
+		assert_true(v[i].set != TW_SET_NONE && v[i].set != TW_SET_ANY);
+		assert_true(v[i].identity >= TW_ID_FIRST);
+		lab->peers[lab->n_peers + i] = v[i];
 	}
 	lab->n_peers += n;
 	qsort(lab->peers, lab->n_peers, sizeof(*lab->peers), peer_order);
@@ -46,13 +46,13 @@ static void peers_add(struct lab *lab, const struct plan_peer *v, size_t n)
 		assert_true(peer_order(&lab->peers[i - 1], &lab->peers[i]) < 0);
 }
 
-static void peers_del(struct lab *lab, const struct plan_peer *v, size_t n)
+static void peers_del(struct lab *lab, const struct tw_peer_key *v, size_t n)
 {
 	struct tw_peer_key *gone = malloc((n + 1) * sizeof(*gone));
 	size_t kept = 0, hits = 0;
 
 	for (size_t i = 0; i < n; i++)
-		gone[i] = v[i].key;
+		gone[i] = v[i];
 	qsort(gone, n, sizeof(*gone), peer_order);
 	for (size_t i = 0; i < lab->n_peers; i++) {
 		if (n && bsearch(&lab->peers[i], gone, n, sizeof(*gone), peer_order))
@@ -218,6 +218,7 @@ void lab_apply(struct lab *lab, const struct policy_plan *plan, void (*fn)(void 
 	for (size_t i = 0; i < plan->n_versions_del; i++)
 		version_del(lab, plan->versions_del[i]);
 	peers_del(lab, plan->peers_del, plan->n_peers_del);
+	peers_del(lab, plan->set_peers_del, plan->n_set_peers_del);
 	written(&w);
 }
 
@@ -311,8 +312,7 @@ void lab_compare(const struct lab *lab, const struct policy_plan *full)
 
 	assert_int_equal(lab->n_peers, full->n_peers_add);
 	for (size_t i = 0; i < full->n_peers_add; i++)
-		assert_true(peer_present(lab, full->peers_add[i].key.set,
-					 full->peers_add[i].key.identity));
+		assert_true(peer_present(lab, full->peers_add[i].set, full->peers_add[i].identity));
 	for (uint32_t i = 0; i < lab->n_versions; i++)
 		versions += lab->versions[i].present;
 	assert_int_equal(versions, full->n_versions_add);
