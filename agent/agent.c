@@ -21,6 +21,7 @@
 #include "pins.h"
 #include "tick.h"
 #include "tracer.h"
+#include "top.h"
 #include "uplinks.h"
 
 /* ---- what the flow log asks ------------------------------------------------------------------- */
@@ -293,6 +294,8 @@ static int watches_open(struct agent *a, char *err, size_t err_len)
 		res = tick_new(&a->tick, a);
 	if (!res)
 		res = tracer_new(&a->tracer, a);
+	if (!res)
+		res = top_new(&a->top, a);
 	if (res)
 		snprintf(err, err_len, "cannot watch this node: %s", strerror(-res));
 	return res;
@@ -369,6 +372,7 @@ static void agent_close(struct agent *a)
 {
 	remover_free(a->remover);
 	tracer_free(a->tracer);
+	top_free(a->top);
 	api_free(a->api);
 	metrics_server_free(a->metrics_server);
 	tick_free(a->tick);

@@ -4,8 +4,8 @@
  * change at a time; objects.c: apply and delete; attach.c: endpoints, restore.c: after a
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
- * clock; rates.c, health.c, status.c, metrics.c, explain.c, tracer.c, ends.c: answers; guard.c:
- * the process's own
+ * clock; rates.c, health.c, status.c, metrics.c, top.c, explain.c, tracer.c, ends.c: answers;
+ * guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -59,6 +59,7 @@ struct remover;
 struct kernel_drops;
 struct tick;
 struct tracer;
+struct top;	/* top.c */
 struct uplinks; /* uplinks.c */
 
 struct agent {
@@ -74,6 +75,7 @@ struct agent {
 	struct recorder *recorder;    /* NULL: likewise */
 	struct api *api;
 	struct tick *tick;
+	struct top *top;
 	struct rates *rates;
 	struct tracer *tracer;
 	struct uplinks *uplinks;

@@ -2,7 +2,8 @@
 /*
  * libtowpath: the kernel side's handle. Opens or creates the pinned maps, loads the programs,
  * attaches them, and gives typed access to the maps. Knows nothing of objects, policies or the
- * agent's state. Not thread-safe but for datapath_collect(), which may run on a worker thread.
+ * agent's state. Not thread-safe but for datapath_collect() and datapath_flow_each(), which may run on a
+ * worker thread.
  */
 #ifndef TOWPATH_DATAPATH_H
 #define TOWPATH_DATAPATH_H
@@ -173,6 +174,22 @@ void datapath_heartbeat(struct datapath *dp);
 int datapath_heartbeat_age(struct datapath *dp, uint64_t *ms);
 /* One pass over the flow tables; thread-safe. */
 int datapath_collect(struct datapath *dp, struct tw_collect_args *args);
+
+/* An entry of the flow tables. A translated flow has two, which tell of one direction each. */
+struct datapath_flow {
+	struct tw_tuple tuple; /* the opener's, as he sends it: before any translation */
+	uint16_t slot_from, slot_to;
+	bool counts[2]; /* which directions this entry tells of: the opener's, the other */
+	bool denied;	/* a tombstone */
+	uint8_t tcp[2];
+	uint64_t packets[2], bytes[2];
+};
+/*
+ * Calls fn for each entry, from copies read in batches: what comes or goes meanwhile may be left
+ * out. Thread-safe. A result of fn other than 0 ends it and is returned; else 0 or -errno.
+ */
+int datapath_flow_each(struct datapath *dp, int (*fn)(void *arg, const struct datapath_flow *flow),
+		       void *arg);
 
 /* Calls fn for each event in the ring; returns how many, or -errno. Never blocks. */
 int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_event *ev),

@@ -8,6 +8,7 @@
 #include "api/internal.h"
 #include "remover.h"
 #include "status.h"
+#include "top.h"
 #include "tracer.h"
 
 #define APPLY_MAX (64u << 20)
@@ -239,7 +240,7 @@ static int do_explain(struct call *call, json_t **reply, struct agent_error *err
 	return explain_json(call->agent, &query, reply, err);
 }
 
-static void traced(void *arg, json_t *json, int res, const struct agent_error *err)
+static void answered(void *arg, json_t *json, int res, const struct agent_error *err)
 {
 	call_finish(arg, json, res, err);
 }
@@ -250,9 +251,23 @@ static int do_trace(struct call *call, json_t **reply, struct agent_error *err)
 	int res = body_json(call, &body, err);
 
 	if (!res)
-		res = tracer_ask(call->agent->tracer, body, traced, call, err);
+		res = tracer_ask(call->agent->tracer, body, answered, call, err);
 	json_decref(body);
 	return res ? res : -EINPROGRESS;
+}
+
+static int do_top(struct call *call, json_t **reply, struct agent_error *err)
+{
+	struct top_query query;
+	int res = top_query_parse(&query, call_argument(call, "what"), call_argument(call, "sort"),
+				  call_argument(call, "n"), call_argument(call, "namespace"), err);
+
+	if (res)
+		return res;
+	if (top_ask(call->agent->top, &query, answered, call))
+		return agent_refuse(err, AGENT_NOT_READY,
+				    "too many are watching already; try again");
+	return -EINPROGRESS;
 }
 
 /* ---- endpoints -------------------------------------------------------------------------------- */
@@ -328,6 +343,7 @@ static const struct route routes[] = {
 	{ "DELETE", "/v1/endpoints/*/*", 0, do_endpoint_del },
 	{ "GET", "/v1/flows", 0, stream_open },
 	{ "GET", "/v1/explain", 0, do_explain },
+	{ "GET", "/v1/top", 0, do_top },
 	{ "POST", "/v1/trace", BODY_MAX, do_trace },
 };
 

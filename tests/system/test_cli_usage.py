@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from node import binary
 
-COMMANDS = ("status", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "trace",
+COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "trace",
             "features", "cni", "uninstall", "completion")  # fmt: skip
 
 
@@ -60,6 +60,8 @@ USAGE = (
     ("flows", "--last", "-1"), ("flows", "--last", "few"), ("flows", "--since", "then"),
     ("trace",), ("trace", "--from", "a", "--to", "b"), ("trace", "--from", "a", "--dport", "1"),
     ("trace", "--from", "a", "--to", "b", "--dport", "x"), ("trace", "--nope"),
+    ("top", "cats"), ("top", "flows", "more"), ("top", "--sort", "age"), ("top", "-r", "0"),
+    ("top", "--interval", "1ms"), ("top", "--interval", "soon"),
     ("explain",), ("explain", "--from", "a", "--to", "b"),
     ("explain", "--from", "a", "--to", "b", "--port", "99999"),
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
@@ -78,7 +80,7 @@ def test_usage_errors(argv):
 
 
 CALLS = (
-    ("status",), ("get", "pods"), ("get", "endpoints"), ("flows",), ("flows", "-f"),
+    ("status",), ("top",), ("get", "pods"), ("get", "endpoints"), ("flows",), ("flows", "-f"),
     ("explain", "--from", "a", "--to", "b", "--port", "80"), ("delete", "pod", "a"),
     ("apply", "-f", "-"), ("run", "a", "--", "true"), ("exec", "a", "--", "true"), ("rm", "a"),
 )  # fmt: skip
