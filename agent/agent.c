@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "coverage.h"
 #include "api/api.h"
 #include "api/metrics.h"
 #include "filters.h"
@@ -68,6 +69,13 @@ static uint32_t source_slot(void *arg, uint32_t ifindex, const union tw_addr *ad
 	return 0;
 }
 
+static void source_decided(void *arg, const struct flow_decided *d)
+{
+	const struct agent *a = arg;
+
+	coverage_decided(a->coverage, d);
+}
+
 /* ---- state ------------------------------------------------------------------------------------ */
 
 void agent_state_keep(struct agent *a)
@@ -95,7 +103,8 @@ static int state_open(struct agent *a, char *err, size_t err_len)
 		return res;
 	a->policy = policy_new();
 	a->slots = slots_new();
-	if (!a->policy || !a->slots) {
+	a->coverage = coverage_new();
+	if (!a->policy || !a->slots || !a->coverage) {
 		snprintf(err, err_len, "out of memory");
 		return -ENOMEM;
 	}
@@ -104,6 +113,7 @@ static int state_open(struct agent *a, char *err, size_t err_len)
 		.endpoint = source_endpoint,
 		.labels = source_labels,
 		.slot = source_slot,
+		.decided = source_decided,
 		.arg = a,
 	};
 	res = flow_log_new(&a->flows, opts->flow_log, &source);
@@ -387,6 +397,7 @@ static void agent_close(struct agent *a)
 	uv_loop_close(&a->loop);
 	recorder_free(a->recorder);
 	flow_log_free(a->flows);
+	coverage_free(a->coverage);
 	policy_free(a->policy);
 	store_close(a->store);
 	slots_free(a->slots);

@@ -51,6 +51,7 @@ agent_refuse(struct agent_error *err, enum agent_code code, const char *format, 
 int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
+struct coverage;
 struct filters;	       /* filters.c */
 struct metrics_server; /* api/metrics.c */
 struct recorder;       /* recorder.c */
@@ -73,6 +74,7 @@ struct agent {
 	struct flow_log *flows;
 	struct flow_history *history; /* NULL: none is kept */
 	struct recorder *recorder;    /* NULL: likewise */
+	struct coverage *coverage;
 	struct api *api;
 	struct tick *tick;
 	struct top *top;

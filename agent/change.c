@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "coverage.h"
 #include "effects.h"
 #include "log.h"
 #include "tick.h"
@@ -136,6 +137,17 @@ static void heal(struct agent *a, int res)
 		log_error("%s; restart towpathd", why);
 }
 
+/* What the log closed on the change was counted; from here on policies that changed count anew. */
+static void coverage_changed(struct agent *a, const struct agent_change *c)
+{
+	for (size_t i = 0; i < c->n_put; i++) {
+		c->put[i]->since = (uint32_t)agent_wall_seconds(a);
+		coverage_forget(a->coverage, c->put[i]);
+	}
+	for (size_t i = 0; i < c->n_del; i++)
+		coverage_forget(a->coverage, c->del[i]);
+}
+
 static void flip(struct agent *a, const struct agent_change *c, const struct policy_plan *plan,
 		 struct agent_cost *cost)
 {
@@ -149,6 +161,8 @@ static void flip(struct agent *a, const struct agent_change *c, const struct pol
 	int res = maps_flip(a->maps, &change, &cost->kernel);
 
 	policy_commit(a->policy);
+	flow_log_policy_changed(a->flows);
+	coverage_changed(a, c);
 	store_sweep(a->store);
 	for (size_t i = 0; i < plan->n_endpoints; i++) {
 		struct endpoint *ep = slots_get(a->slots, plan->endpoints[i].slot);
@@ -158,7 +172,6 @@ static void flip(struct agent *a, const struct agent_change *c, const struct pol
 			ep->version = plan->endpoints[i].version;
 		}
 	}
-	flow_log_policy_changed(a->flows);
 	if (res)
 		heal(a, res);
 }

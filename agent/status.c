@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "coverage.h"
 #include "flow/history.h"
 #include "health.h"
 #include "kernel_drops.h"
@@ -189,6 +190,22 @@ json_t *status_identities(struct agent *a)
 
 	policy_identity_each(a->policy, add_identity, list);
 	return json_pack("{s:o}", "items", list);
+}
+
+/* More than this is asked for by namespace: the answer is made in one piece. */
+#define COVERAGE_MAX 5000u
+
+json_t *status_coverage(struct agent *a, const char *ns)
+{
+	uint64_t more = 0, lost = 0;
+	json_t *items = coverage_json(a->coverage, a->store, a->policy, ns, (uint64_t)a->started_at,
+				      COVERAGE_MAX, &more);
+
+	datapath_counter(a->dp, TW_COUNTER_EVENTS_LOST, &lost);
+	return items ? json_pack("{s:I, s:I, s:I, s:o}", "since",
+				 (json_int_t)a->started_at * 1000000000, "events_lost",
+				 (json_int_t)lost, "more", (json_int_t)more, "items", items)
+		     : NULL;
 }
 
 json_t *status_endpoints(struct agent *a)

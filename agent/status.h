@@ -19,4 +19,7 @@ struct explain_query {
 int explain_json(struct agent *a, const struct explain_query *query, json_t **reply,
 		 struct agent_error *err);
 
+/* The answer to /v1/coverage; ns NULL: all namespaces. */
+json_t *status_coverage(struct agent *a, const char *ns);
+
 #endif

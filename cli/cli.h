@@ -176,7 +176,7 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 /* ---- commands ---- */
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
-	cmd_rm, cmd_flows, cmd_explain, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
+	cmd_rm, cmd_flows, cmd_explain, cmd_policy, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
 	cmd_completion, cmd_top;
 
 #endif

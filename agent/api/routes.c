@@ -228,6 +228,11 @@ static int do_identities(struct call *call, json_t **reply, struct agent_error *
 	return answer(status_identities(call->agent), reply, err);
 }
 
+static int do_coverage(struct call *call, json_t **reply, struct agent_error *err)
+{
+	return answer(status_coverage(call->agent, call_argument(call, "namespace")), reply, err);
+}
+
 static int do_explain(struct call *call, json_t **reply, struct agent_error *err)
 {
 	const struct explain_query query = {
@@ -344,6 +349,7 @@ static const struct route routes[] = {
 	{ "GET", "/v1/flows", 0, stream_open },
 	{ "GET", "/v1/explain", 0, do_explain },
 	{ "GET", "/v1/top", 0, do_top },
+	{ "GET", "/v1/coverage", 0, do_coverage },
 	{ "POST", "/v1/trace", BODY_MAX, do_trace },
 };
 

@@ -146,6 +146,26 @@ const struct flow_record *flow_log_at(const struct flow_log *log, uint64_t seq)
 	return &log->ring[seq % log->capacity];
 }
 
+static void record_tell(const struct flow_log *log, const struct flow_record *rec)
+{
+	for (enum tw_direction dir = TW_INGRESS; dir <= TW_EGRESS; dir++) {
+		const char *text = intern_text(rec->decision[dir]), *rule;
+		struct flow_decided d = { .dir = dir, .count = 1, .time = rec->time };
+		size_t len;
+
+		if (!rec->decision[dir])
+			continue;
+		d.allow = text[1] == '1';
+		d.policy = intern_line(text, 1, &d.policy_len);
+		rule = intern_line(text, 2, &len);
+		d.rule = (int)strtol(rule, NULL, 10);
+		d.selected_by = intern_line(text, 3, &d.selected_len);
+		if (rec->type == TW_EVENT_DROP)
+			d.count = rec->packets[0];
+		log->source.decided(log->source.arg, &d);
+	}
+}
+
 /* Takes the record's references over. */
 static void log_append(struct flow_log *log, const struct flow_record *rec)
 {
@@ -154,6 +174,8 @@ static void log_append(struct flow_log *log, const struct flow_record *rec)
 	flow_record_clear(log->strings, place);
 	*place = *rec;
 	log->head++;
+	if (log->source.decided)
+		record_tell(log, rec);
 }
 
 uint64_t flow_log_waiting(const struct flow_log *log, uint64_t from)

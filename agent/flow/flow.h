@@ -17,6 +17,19 @@
 
 #define FLOW_LOG_DEFAULT 16384u /* records kept */
 
+/* What policies decided, as a record has it. Texts are not terminated. */
+struct flow_decided {
+	enum tw_direction dir;
+	bool allow;
+	const char *policy; /* "ns/name" of the rule that allowed; length 0: none was needed */
+	size_t policy_len;
+	int rule;
+	const char *selected_by; /* "ns/name, ns/name", perhaps cut with "..." */
+	size_t selected_len;
+	uint64_t count; /* flows opened, or packets refused */
+	uint64_t time;	/* ns since the epoch */
+};
+
 /* What the log asks of the agent core. All strings are borrowed for the length of the call. */
 struct flow_source {
 	const struct policy *policy; /* NULL: decisions and addresses are not named */
@@ -30,6 +43,8 @@ struct flow_source {
 	 * ends up. May be NULL.
 	 */
 	uint32_t (*slot)(void *arg, uint32_t ifindex, const union tw_addr *addr);
+	/* Told of each decision that a record says; may be NULL. */
+	void (*decided)(void *arg, const struct flow_decided *d);
 	void *arg;
 };
 

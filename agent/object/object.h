@@ -105,7 +105,9 @@ struct network_policy {
 
 struct object {
 	enum object_kind kind;
-	char *ns; /* "" for Namespace */
+	uint32_t
+		since; /* seconds since the epoch: put in force then; 0: before the agent started */
+	char *ns;      /* "" for Namespace */
 	char *name;
 	struct labels labels; /* Namespace: kubernetes.io/metadata.name is always there */
 	char *json;	      /* canonical text, as stored and shown; compact JSON */

@@ -274,6 +274,14 @@ int policy_rules_each(const struct policy *p, uint32_t slot, enum tw_direction d
 	return res;
 }
 
+uint32_t policy_selected(const struct policy *p, const char *ns, const char *name)
+{
+	struct hkey key = name_key(p, OBJECT_NETWORKPOLICY, ns, name);
+	const struct pol *pol = table_get(&p->pols, &key);
+
+	return pol && pol->select[CUR] ? pol->select[CUR]->subjects.n : 0;
+}
+
 const char *policy_addr_name(const struct policy *p, const union tw_addr *addr)
 {
 	const struct subject *s = addr_subject(p, addr);

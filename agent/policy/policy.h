@@ -187,6 +187,8 @@ int policy_rules_each(const struct policy *p, uint32_t slot, enum tw_direction d
 		      const struct policy_end *peer, uint8_t proto, uint16_t port,
 		      int (*fn)(void *arg, const struct policy_rule_answer *rule), void *arg);
 
+/* How many endpoints of this node the policy selects. */
+uint32_t policy_selected(const struct policy *p, const char *ns, const char *name);
 /* The index-th rule for the direction, which must be there. */
 const struct policy_rule *policy_rule_at(const struct object *policy, enum tw_direction dir,
 					 size_t index);

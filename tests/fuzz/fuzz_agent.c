@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "coverage.h"
 #include "fuzz.h"
 #include "health.h"
 #include "kernel_drops.h"
@@ -276,7 +277,8 @@ static void agent_make(struct agent *a, struct agent_options *opts)
 	fuzz_check(!res);
 	a->policy = policy_new();
 	a->slots = slots_new();
-	fuzz_check(a->policy && a->slots);
+	a->coverage = coverage_new();
+	fuzz_check(a->policy && a->slots && a->coverage);
 	const struct flow_source source = { .policy = a->policy, .endpoint = source_endpoint };
 	fuzz_check(!flow_log_new(&a->flows, 64, &source));
 	flows_fill(a);

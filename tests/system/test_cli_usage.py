@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from node import binary
 
-COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "trace",
+COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "policy", "trace",
             "features", "cni", "uninstall", "completion")  # fmt: skip
 
 
