@@ -12,6 +12,7 @@
 #include "coverage.h"
 #include "api/api.h"
 #include "api/metrics.h"
+#include "exporter.h"
 #include "filters.h"
 #include "kernel_drops.h"
 #include "log.h"
@@ -127,6 +128,11 @@ static int state_open(struct agent *a, char *err, size_t err_len)
 		snprintf(err, err_len, "cannot make the flow history: %s", strerror(-res));
 		return res;
 	}
+	/* That containers have no network would be worse than that their flows are in no file. */
+	res = opts->flow_export ? exporter_new(&a->exporter, a) : 0;
+	if (res)
+		log_warn("flows are not exported to %s: %s; mend it and restart towpathd",
+			 opts->flow_export, strerror(-res));
 	return agent_restore_records(a, err, err_len);
 }
 
@@ -395,6 +401,7 @@ static void agent_close(struct agent *a)
 	/* Handles close, and a worker that is under way ends. */
 	uv_run(&a->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&a->loop);
+	exporter_free(a->exporter);
 	recorder_free(a->recorder);
 	flow_log_free(a->flows);
 	coverage_free(a->coverage);

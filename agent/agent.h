@@ -52,6 +52,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
 struct coverage;
+struct exporter;       /* exporter.c */
 struct filters;	       /* filters.c */
 struct metrics_server; /* api/metrics.c */
 struct recorder;       /* recorder.c */
@@ -75,6 +76,7 @@ struct agent {
 	struct flow_history *history; /* NULL: none is kept */
 	struct recorder *recorder;    /* NULL: likewise */
 	struct coverage *coverage;
+	struct exporter *exporter; /* NULL: no --flow-export */
 	struct api *api;
 	struct tick *tick;
 	struct top *top;

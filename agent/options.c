@@ -34,6 +34,9 @@ enum option_id {
 	OPT_FLOW_LOG,
 	OPT_FLOW_HISTORY,
 	OPT_FLOW_HISTORY_MB,
+	OPT_FLOW_EXPORT,
+	OPT_FLOW_EXPORT_MB,
+	OPT_FLOW_EXPORT_FILES,
 	OPT_METRICS,
 	OPT_LOG_LEVEL,
 	OPT_UNINSTALL,
@@ -55,6 +58,9 @@ static const struct option long_options[] = {
 	{ "flow-log", required_argument, NULL, OPT_FLOW_LOG },
 	{ "flow-history", required_argument, NULL, OPT_FLOW_HISTORY },
 	{ "flow-history-mb", required_argument, NULL, OPT_FLOW_HISTORY_MB },
+	{ "flow-export", required_argument, NULL, OPT_FLOW_EXPORT },
+	{ "flow-export-mb", required_argument, NULL, OPT_FLOW_EXPORT_MB },
+	{ "flow-export-files", required_argument, NULL, OPT_FLOW_EXPORT_FILES },
 	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "uninstall", no_argument, NULL, OPT_UNINSTALL },
@@ -87,6 +93,9 @@ static const char help[] =
 	"  --flow-log N            entries of the flow log kept in memory [16384]\n"
 	"  --flow-history N        entries kept on disk, 0: none [100000]\n"
 	"  --flow-history-mb N     ... in at most so many megabytes [64]\n"
+	"  --flow-export FILE      append all flows to FILE as JSON lines [off]\n"
+	"  --flow-export-mb N      begin FILE anew at so many megabytes [100]\n"
+	"  --flow-export-files N   older ones kept: FILE.1, FILE.2, ... [5]\n"
 	"  --metrics [ADDR:]PORT   Prometheus reads http://ADDR:PORT/metrics [off; ADDR "
 	"127.0.0.1]\n"
 	"  --log-level LEVEL       error, warn, info or debug [info]\n"
@@ -247,6 +256,14 @@ static int option_set(struct agent_options *opts, const struct place *at, int id
 		return set_number(at, "--flow-log", arg, 1, 1u << 24, &opts->flow_log);
 	case OPT_FLOW_HISTORY:
 		return set_number(at, "--flow-history", arg, 0, 1u << 27, &opts->flow_history);
+	case OPT_FLOW_EXPORT:
+		opts->flow_export = arg;
+		return -1;
+	case OPT_FLOW_EXPORT_MB:
+		return set_number(at, "--flow-export-mb", arg, 1, 1u << 20, &opts->flow_export_mb);
+	case OPT_FLOW_EXPORT_FILES:
+		return set_number(at, "--flow-export-files", arg, 0, 1000,
+				  &opts->flow_export_files);
 	case OPT_FLOW_HISTORY_MB:
 		return set_number(at, "--flow-history-mb", arg, 4, 1u << 20,
 				  &opts->flow_history_mb);
@@ -363,6 +380,8 @@ int options_parse(struct agent_options *opts, int argc, char **argv)
 		.flow_log = FLOW_LOG_DEFAULT,
 		.flow_history = FLOW_HISTORY_DEFAULT,
 		.flow_history_mb = FLOW_HISTORY_MB_DEFAULT,
+		.flow_export_mb = 100,
+		.flow_export_files = 5,
 	};
 	for (size_t i = 0; i < given.n && status < 0; i++) {
 		if (given.v[i].id == OPT_CONFIG)

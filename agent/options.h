@@ -29,6 +29,9 @@ struct agent_options {
 	uint32_t flow_log;     /* 0: default */
 	uint32_t flow_history; /* records; 0: none */
 	uint32_t flow_history_mb;
+	const char *flow_export; /* file; NULL: none */
+	uint32_t flow_export_mb;
+	uint32_t flow_export_files;
 	struct sockaddr_storage metrics; /* where GET /metrics is answered */
 	socklen_t metrics_len;		 /* 0: nowhere */
 	const char *metrics_text;	 /* as it was given */

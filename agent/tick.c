@@ -6,6 +6,7 @@
 
 #include "agent.h"
 #include "api/api.h"
+#include "exporter.h"
 #include "kernel_drops.h"
 #include "log.h"
 #include "recorder.h"
@@ -99,6 +100,7 @@ static int events_drain(struct tick *t)
 
 	flow_log_tick(a->flows);
 	recorder_write(a->recorder, false);
+	exporter_write(a->exporter, false);
 	if (a->api)
 		api_wake(a->api);
 	return n;
@@ -131,6 +133,7 @@ static void second_timer(uv_timer_t *timer)
 	struct tick *t = timer->data;
 
 	recorder_write(t->a->recorder, true);
+	exporter_write(t->a->exporter, true);
 	datapath_heartbeat(t->a->dp);
 	rates_look(t->a->rates);
 	collect_start(t);

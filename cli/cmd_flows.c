@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "datapath.h"
+#include "linefile.h"
 
 enum {
 	OPT_FROM = CLI_LONG,
@@ -19,13 +20,18 @@ enum {
 	OPT_TYPE,
 	OPT_LAST,
 	OPT_SINCE,
-	OPT_UNTIL
+	OPT_UNTIL,
+	OPT_EXPORT,
+	OPT_EXPORT_MB,
+	OPT_EXPORT_FILES
 };
 
 #define LAST_DEFAULT "100"
 #define LAST_FOLLOW "10"
 #define LAST_ALL "4294967295"
 #define RETRY_MS 200
+#define EXPORT_MB 100
+#define EXPORT_FILES 5
 
 enum column { COL_TIME, COL_VERDICT, COL_FROM, COL_TO, COL_PROTO, COL_WHY, COL_COUNT };
 
@@ -33,7 +39,9 @@ struct flows {
 	struct cli *cli;
 	size_t width[COL_COUNT]; /* the widest so far: columns only grow, as no line can wait */
 	uint64_t lines;
-	json_int_t seq; /* of the last flow that was seen */
+	json_int_t seq;		 /* of the last flow that was seen */
+	struct linefile *export; /* NULL: to standard output */
+	int export_error;
 };
 
 /* "demo/web:80", "world 10.0.0.1:53", "host [fd00::1]:22"; full: with the pod's address. */
@@ -217,6 +225,38 @@ static void print_columns(struct flows *f, const json_t *flow)
 	}
 }
 
+/* What the flows of a call are asked by. */
+struct flows_ask {
+	char *query; /* filters */
+	const char *last;
+	bool follow, since;
+	struct linefile_options export; /* path NULL: none */
+};
+
+static int export_line(struct flows *f, const char *line, size_t len)
+{
+	cleanup_(cleanup_free) char *text = cli_printf("%.*s\n", (int)len, line);
+
+	size_t written;
+
+	f->export_error = linefile_write(f->export, text, len + 1, &written);
+	return f->export_error;
+}
+
+/* Opens the file, and finds out where an earlier export ended. */
+static int export_open(struct flows *f, const struct linefile_options *options)
+{
+	cleanup_(cleanup_free) char *last = NULL;
+	cleanup_(cleanup_json) json_t *flow = NULL;
+	int err = linefile_open(&f->export, options, &last);
+
+	if (err)
+		return cli_refuse("cannot write flows to %s: %s", options->path, strerror(-err));
+	flow = json_loads(last, 0, NULL);
+	f->seq = cli_int(flow, "seq");
+	return CLI_OK;
+}
+
 static int flow_line(void *arg, const char *line, size_t len)
 {
 	struct flows *f = arg;
@@ -225,6 +265,8 @@ static int flow_line(void *arg, const char *line, size_t len)
 
 	if (cli_int(flow, "seq"))
 		f->seq = cli_int(flow, "seq");
+	if (f->export)
+		return export_line(f, line, len);
 	if (f->cli->output == CLI_JSON) {
 		printf("%.*s\n", (int)len, line);
 	} else if (f->cli->output == CLI_YAML) {
@@ -244,8 +286,8 @@ static int flow_line(void *arg, const char *line, size_t len)
 static void query_add(char **query, const char *key, const char *value)
 {
 	char *escaped = tw_client_escape(value);
-	char *more = cli_printf("%s%s%s=%s", *query ? *query : "", *query ? "&" : "", key,
-				escaped ? escaped : "");
+	char *more =
+		cli_printf("%s%s%s=%s", *query, **query ? "&" : "", key, escaped ? escaped : "");
 
 	free(escaped);
 	free(*query);
@@ -281,35 +323,54 @@ static int flows_stream(struct flows *f, const char *query, const char *more, bo
 	return tw_client_stream(f->cli->client, path, flow_line, f);
 }
 
-static int flows_show(struct cli *cli, const char *query, const char *last, bool follow)
+/* All that the agent gives, over its restarts: the status of the last call. */
+static int flows_read(struct flows *f, const struct flows_ask *ask, int *status)
 {
-	/* Wide enough for most, so that columns seldom move. */
-	struct flows f = { .cli = cli, .width = { 12, 7, 24, 24, 5, 0 } };
-	cleanup_(cleanup_free) char *more = cli_printf("last=%s", last);
-	int ret = cli_connect(cli), status;
+	cleanup_(cleanup_free) char *more = f->seq ? cli_printf("after=%lld", (long long)f->seq)
+						   : cli_printf("last=%s", ask->last);
 	struct timespec now;
 
-	if (ret)
-		return ret;
 	clock_gettime(CLOCK_REALTIME, &now);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	status = flows_stream(&f, query, more, follow);
-	while (follow && !ferror(stdout) && (status == 200 || status == -ECONNRESET)) {
-		ret = agent_await(cli);
+	*status = flows_stream(f, ask->query, more, ask->follow);
+	while (ask->follow && !ferror(stdout) && !f->export_error &&
+	       (*status == 200 || *status == -ECONNRESET)) {
+		int ret = agent_await(f->cli);
+
 		if (ret)
 			return ret;
 		free(more);
 		/* What was missed; filters that are given twice count as given last. */
-		more = f.seq ? cli_printf("after=%lld", (long long)f.seq)
-			     : cli_printf("last=" LAST_ALL "&since=%lld%09ld",
-					  (long long)now.tv_sec, now.tv_nsec);
-		status = flows_stream(&f, query, more, true);
+		more = f->seq ? cli_printf("after=%lld", (long long)f->seq)
+			      : cli_printf("last=" LAST_ALL "&since=%lld%09ld",
+					   (long long)now.tv_sec, now.tv_nsec);
+		*status = flows_stream(f, ask->query, more, true);
 	}
+	return CLI_OK;
+}
+
+static int flows_show(struct cli *cli, const struct flows_ask *ask)
+{
+	/* Wide enough for most, so that columns seldom move. */
+	struct flows f = { .cli = cli, .width = { 12, 7, 24, 24, 5, 0 } };
+	int ret = cli_connect(cli), status = 0;
+
+	if (!ret && ask->export.path)
+		ret = export_open(&f, &ask->export);
+	if (ret)
+		return ret;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ret = flows_read(&f, ask, &status);
+	linefile_close(f.export);
+	if (ret)
+		return ret;
+	if (f.export_error)
+		return cli_refuse("cannot write flows to %s: %s", ask->export.path,
+				  strerror(-f.export_error));
 	if (status == 400) /* a filter that the agent does not understand */
 		return cli_usage(cli, "%s", tw_client_error(cli->client, status, NULL));
 	if (status < 200 || status >= 300)
 		return cli_refuse("%s", tw_client_error(cli->client, status, NULL));
-	if (!f.lines && cli->output == CLI_TABLE)
+	if (!f.lines && !f.export && cli->output == CLI_TABLE)
 		fprintf(stderr, "no flows\n");
 	return CLI_OK;
 }
@@ -347,6 +408,10 @@ static const struct cli_option flows_options[] = {
 	  "how many of the past, or all (default 100, 10 with -f, all with --since)" },
 	{ OPT_SINCE, "since", "T", "not older than 30s, 10m, 2h, or than 2026-01-31T12:00:00Z" },
 	{ OPT_UNTIL, "until", "T", "older than that" },
+	{ OPT_EXPORT, "export", "FILE",
+	  "append to FILE as JSON lines, behind what it has already" },
+	{ OPT_EXPORT_MB, "export-mb", "N", "begin it anew at so many megabytes (100)" },
+	{ OPT_EXPORT_FILES, "export-files", "N", "older ones kept: FILE.1, FILE.2, ... (5)" },
 	{ 0 },
 };
 
@@ -358,44 +423,79 @@ static const char *option_name(int id)
 	return NULL;
 }
 
+static int export_number(struct cli *cli, int opt, struct linefile_options *out)
+{
+	char *end;
+	unsigned long n = strtoul(cli->value, &end, 10);
+
+	if (!*cli->value || *cli->value == '-' || *end || n > 1000000 ||
+	    (opt == OPT_EXPORT_MB && !n))
+		return cli_usage(cli, "--%s takes a number, not \"%s\"", option_name(opt),
+				 cli->value);
+	if (opt == OPT_EXPORT_MB)
+		out->bytes = (uint64_t)n << 20;
+	else
+		out->files = (unsigned int)n;
+	return CLI_OK;
+}
+
+static int flows_option(struct cli *cli, int opt, struct flows_ask *ask)
+{
+	switch (opt) {
+	case 'f':
+		ask->follow = true;
+		return CLI_OK;
+	case OPT_LAST:
+		ask->last = cli->value;
+		return CLI_OK;
+	case OPT_SINCE:
+	case OPT_UNTIL:
+		ask->since |= opt == OPT_SINCE;
+		return flows_time(cli, option_name(opt), &ask->query);
+	case OPT_EXPORT:
+		ask->export.path = cli->value;
+		return CLI_OK;
+	case OPT_EXPORT_MB:
+	case OPT_EXPORT_FILES:
+		return export_number(cli, opt, &ask->export);
+	case '?':
+		return CLI_USAGE;
+	default:
+		query_add(&ask->query, option_name(opt), cli->value);
+		return CLI_OK;
+	}
+}
+
+static void ask_clear(struct flows_ask *ask)
+{
+	free(ask->query);
+}
+
 static int flows_run(struct cli *cli, int argc, char **argv)
 {
-	cleanup_(cleanup_free) char *query = NULL;
-	const char *last = NULL;
-	bool follow = false, since = false;
+	cleanup_(ask_clear) struct flows_ask ask = {
+		.query = cli_printf("%s", ""),
+		.export = { .bytes = (uint64_t)EXPORT_MB << 20, .files = EXPORT_FILES },
+	};
 	char *end;
 	int opt, ret;
 
 	while ((opt = cli_getopt(cli, argc, argv)) != -1) {
-		switch (opt) {
-		case 'f':
-			follow = true;
-			break;
-		case OPT_LAST:
-			last = cli->value;
-			break;
-		case OPT_SINCE:
-		case OPT_UNTIL:
-			since |= opt == OPT_SINCE;
-			ret = flows_time(cli, option_name(opt), &query);
-			if (ret)
-				return ret;
-			break;
-		case '?':
-			return CLI_USAGE;
-		default:
-			query_add(&query, option_name(opt), cli->value);
-		}
+		ret = flows_option(cli, opt, &ask);
+		if (ret)
+			return ret;
 	}
 	if (cli_operands(cli, argc, 0, 0, &ret))
 		return ret;
-	if (!last)
-		last = since ? LAST_ALL : follow ? LAST_FOLLOW : LAST_DEFAULT;
-	else if (!strcmp(last, "all"))
-		last = LAST_ALL;
-	else if (!*last || strtoul(last, &end, 10) > UINT32_MAX || *end || *last == '-')
-		return cli_usage(cli, "--last takes a number or all, not \"%s\"", last);
-	return flows_show(cli, query ? query : "", last, follow);
+	if (!ask.last)
+		ask.last = ask.since || ask.export.path ? LAST_ALL
+			   : ask.follow			? LAST_FOLLOW
+							: LAST_DEFAULT;
+	else if (!strcmp(ask.last, "all"))
+		ask.last = LAST_ALL;
+	else if (!*ask.last || strtoul(ask.last, &end, 10) > UINT32_MAX || *end || *ask.last == '-')
+		return cli_usage(cli, "--last takes a number or all, not \"%s\"", ask.last);
+	return flows_show(cli, &ask);
 }
 
 #define REASON_LINE(sym, name, text) "  " name "\n      " text "\n"
@@ -417,6 +517,7 @@ const struct cli_command cmd_flows = {
 	.options = flows_options,
 	.examples = "  towpath flows --verdict deny --since 10m\n"
 		    "  towpath flows -f --to shop/db\n"
+		    "  towpath flows -f --export /var/log/flows.json --export-mb 10\n"
 		    "  towpath flows --with app=web -n shop --since 2h --until 1h\n"
 		    "  towpath flows --from 10.88.0.0/16 --port 443/tcp --last all\n"
 		    "  towpath flows --policy shop/deny-all -o json\n",

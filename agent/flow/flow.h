@@ -50,10 +50,7 @@ struct flow_source {
 
 struct flow_log;
 
-/*
- * What records are numbered from where there is no history to go on from: microseconds, so that
- * it is above the numbers of every earlier agent.
- */
+/* What records are numbered from: microseconds, above the numbers of every earlier agent. */
 uint64_t flow_number_now(void);
 
 /* capacity in records, 0: FLOW_LOG_DEFAULT. Memory is touched only as records come. -ENOMEM. */

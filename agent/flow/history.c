@@ -275,7 +275,13 @@ int flow_history_open(struct flow_history **out, const struct flow_history_optio
 	int err = history_ready(h, &last);
 	if (err)
 		history_failed(h, err);
-	h->first = last ? last + 1 : flow_number_now();
+	/*
+	 * Not the next one: an agent that crashed has shown its readers records that are not in
+	 * the file, and they go on behind those.
+	 */
+	h->first = flow_number_now();
+	if (h->first <= last)
+		h->first = last + 1;
 	h->end = h->first;
 	history_view(h, 0);
 	*out = h;
