@@ -123,6 +123,18 @@ static int store(struct agent *a, const struct agent_change *c, struct agent_err
 	return res ? agent_refuse_errno(err, res, store_error(a->store)) : 0;
 }
 
+static void note_endpoints(struct agent *a, const struct plan_endpoint *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct endpoint *ep = slots_get(a->slots, v[i].slot);
+
+		if (ep) {
+			ep->identity = v[i].identity;
+			ep->version = v[i].version;
+		}
+	}
+}
+
 /*
  * The change is stored, so it happened, whatever the maps say: what they did not take is put
  * right from the whole state.
@@ -164,14 +176,9 @@ static void flip(struct agent *a, const struct agent_change *c, const struct pol
 	flow_log_policy_changed(a->flows);
 	coverage_changed(a, c);
 	store_sweep(a->store);
-	for (size_t i = 0; i < plan->n_endpoints; i++) {
-		struct endpoint *ep = slots_get(a->slots, plan->endpoints[i].slot);
-
-		if (ep) {
-			ep->identity = plan->endpoints[i].identity;
-			ep->version = plan->endpoints[i].version;
-		}
-	}
+	/* In the order in which they were written: an endpoint may be in both. */
+	note_endpoints(a, plan->refine_endpoints, plan->n_refine_endpoints);
+	note_endpoints(a, plan->endpoints, plan->n_endpoints);
 	if (res)
 		heal(a, res);
 }
