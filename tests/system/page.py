@@ -41,21 +41,21 @@ UPDATE = os.environ.get("TOWPATH_PAGES") == "update"
 # (what it is, how it is found, what stands in its place), applied in this order.
 RULES = (
     ("colours", r"\x1b\[[0-9;]*m", ""),
+    ("MAC addresses", r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
     ("moments", r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
     ("times of day", r"\b\d\d:\d\d:\d\d(\.\d+)?\b", "TIME"),
     ("a kernel's release", r"\b\d+\.\d+\.\d+[-+.\w]*(?=, programs attached)", "RELEASE"),
     ("process numbers", r"\bpid \d+", "pid N"),
     ("source ports", r"(?<=:)(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[45]\d{4}|60\d{3})\b", "PORT"),
     ("names of ports", r"\btw[0-9a-f]{10}\b", "twPORT"),
-    ("MAC addresses", r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
-    ("sizes, durations, shares", r"(?<![\d.])\d+(\.\d+)? ?(ns|µs|us|ms|s|min|h|d|B|kB|KB|MB|GB|%)(?![\w])", "N"),
+    ("sizes, durations, shares", r"(?<![\d.])\d+(\.\d+)? ?(ns|µs|us|ms|milliseconds|seconds|s|min|h|d|B|kB|KB|MB|GB|%)(?![\w])", "N"),
     ("fractions", r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),
     ("width of columns", r"[ \t]+", " "),
     ("ends of lines", r" +$", ""),
 )  # fmt: skip
 NUMBERS = (r"\d+( \d{3})*", "N")  # of a block whose numbers vary
 
-SECONDS = 60  # that a command may take
+SECONDS = 40  # that a command may take
 MARK = "TOWPATH_PAGE"  # in the environment of all that a shell starts
 NOTICE = re.compile(r"^\S+: line \d+: +\d+ (Killed|Terminated|Done|Hangup)\b.*\n", re.M)
 
@@ -203,14 +203,21 @@ class Page:
         wrong, failed, done = [], [], []
         for block in [b for b in self.blocks if b.runs] if blocks is None else blocks:
             for step in block.steps:
-                printed, status = shell.run(step)
-                done.append(step)
                 where = f"{self.name}:{block.line + 1}: {step.command}"
+                try:
+                    printed, status = shell.run(step)
+                except TimeoutError as why:
+                    failed.append(f"{where}\n{why}")
+                    break
+                done.append(step)
                 if status and (block.language == "hidden" or not step.shown.strip()):
                     failed.append(f"{where}\nended with {status}:\n{printed}")
                 elif block.language == "console" and not matches(step.shown, printed, block.vary):
                     wrong.append(f"{where}\nprinted\n{printed}\nand not\n{step.shown}")
                     step.shown = merged(step.shown, NOTICE.sub("", printed))
+            else:
+                continue
+            break  # the shell is busy
         if UPDATE and wrong:
             self.write()
             wrong = []
@@ -269,7 +276,7 @@ class Shell:
         ready, _, _ = select.select([self.status], [], [], SECONDS)
         if not ready:
             text = out.read_text(errors="replace") if out.exists() else ""
-            raise TimeoutError(f"{step.command}: not done after {SECONDS} s: {text}")
+            raise TimeoutError(f"not done after {SECONDS} s: {text}")
         line = os.read(self.status, 64).decode()
         return int(line) if line else self.bash.wait(SECONDS)  # the end of the shell
 

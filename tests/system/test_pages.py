@@ -72,6 +72,7 @@ def test_every_block_is_run_or_says_why_not():
         ("in 0.2 ms, 3 left", "in 12 ms, 3 left", True),
         ("in 0.2 ms, 3 left", "in 0.2 ms, 4 left", False),
         ("up 9 s, 7.9 MB, pid 77", "up 2 h, 10 MB, pid 3", True),
+        ("MAC 12:27:90:e4:7b:93", "MAC 32:b8:7b:37:c3:78", True),
         ("first\n...\nlast", "first\n1\n2\nlast", True),
         ("first\n...\nlast", "first\nlast", True),
         ("first\n...", "second\nthird", False),
