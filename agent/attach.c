@@ -316,8 +316,17 @@ json_t *agent_endpoint_list(const struct agent *a)
 	json_t *list = json_array();
 
 	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
-		if (!ep->part)
-			json_array_append_new(list, endpoint_whole_json(a->slots, ep));
+		const struct endpoint *part = NULL;
+		uint32_t flows = 0, sum = 0;
+		json_t *json;
+
+		if (ep->part)
+			continue;
+		json = endpoint_whole_json(a->slots, ep);
+		for (const struct endpoint *of = ep; of; of = part = slots_part(a->slots, ep, part))
+			sum += datapath_endpoint_flows(a->dp, of->slot, &flows) ? 0 : flows;
+		json_object_set_new(json, "flows", json_integer(sum));
+		json_array_append_new(list, json);
 	}
 	return list;
 }

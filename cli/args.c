@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Options, help and completion, all from the commands' tables. */
+/* Options and help, from the commands' tables. */
 #include "cli.h"
 
 #include <getopt.h>
@@ -61,6 +61,11 @@ static bool parse_output(struct cli *cli, const char *text)
 {
 	static const char *const names[] = { "table", "json", "yaml", "compact" };
 
+	if (cli->command->wide && !strcmp(text, "wide")) {
+		cli->output = CLI_TABLE;
+		cli->wide = true;
+		return true;
+	}
 	for (size_t i = 0; i < (cli->command->lines ? 4u : 3u); i++) {
 		if (strcmp(text, names[i]))
 			continue;
@@ -78,7 +83,10 @@ static bool common_option(struct cli *cli, int id)
 		if (parse_output(cli, optarg))
 			return true;
 		cli_usage(cli, "-o takes table, json%s, not \"%s\"",
-			  cli->command->lines ? ", yaml or compact" : " or yaml", optarg);
+			  cli->command->lines  ? ", yaml or compact"
+			  : cli->command->wide ? ", yaml or wide"
+					       : " or yaml",
+			  optarg);
 		return false;
 	case OPT_SOCKET:
 		cli->socket = optarg;
@@ -166,7 +174,7 @@ bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_c
 	return true;
 }
 
-static void help_options(const struct cli_option *o, bool lines, FILE *to)
+static void help_options(const struct cli_option *o, const char *output, FILE *to)
 {
 	for (; o && o->id; o++) {
 		char left[64];
@@ -177,7 +185,7 @@ static void help_options(const struct cli_option *o, bool lines, FILE *to)
 		snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
 			 o->arg ? o->arg : "");
 		fprintf(to, "  %-26s %s%s\n", left, o->help,
-			lines && o->id == 'o' ? ", or line" : "");
+			o->id == 'o' ? output : "");
 	}
 }
 
@@ -187,106 +195,7 @@ void cli_help(const struct cli_command *c, FILE *to)
 	if (c->details)
 		fprintf(to, "\n%s", c->details);
 	fprintf(to, "\nOptions:\n");
-	help_options(c->options, false, to);
-	help_options(cli_common_options, c->lines, to);
+	help_options(c->options, "", to);
+	help_options(cli_common_options, c->lines ? ", or compact" : c->wide ? ", or wide" : "", to);
 	fprintf(to, "\nExamples:\n%s", c->examples);
-}
-
-/* ---- completion ---- */
-
-static void complete_words(const char *const *words, const char *begin)
-{
-	for (; *words; words++)
-		if (!strncmp(*words, begin, strlen(begin)))
-			puts(*words);
-}
-
-static void complete_options(const struct cli_option *o, const char *begin)
-{
-	for (; o && o->id; o++)
-		if (!strncmp(o->name, begin + 2, strlen(begin) > 2 ? strlen(begin) - 2 : 0))
-			printf("--%s\n", o->name);
-}
-
-/* Names of pods or of objects, asked of the agent; silence when there is none. */
-static void complete_names(struct cli *cli, const char *what, const char *begin)
-{
-	cleanup_(cleanup_free) char *path = NULL;
-	cleanup_(cleanup_json) json_t *reply = NULL;
-	bool endpoints = !strcmp(what, "endpoints");
-	size_t i;
-	json_t *item;
-
-	if (cli_connect(cli))
-		return;
-	tw_client_timeout(cli->client, 500);
-	path = endpoints ? cli_path("/v1/endpoints") : cli_path("/v1/objects/%s", what);
-	if (tw_client_call(cli->client, "GET", path, NULL, &reply) != 200)
-		return;
-	json_array_foreach(json_object_get(reply, "items"), i, item) {
-		const char *name = endpoints ? cli_str(item, "pod")
-					     : cli_str(json_object_get(item, "metadata"), "name");
-
-		if (!strncmp(name, begin, strlen(begin)))
-			puts(name);
-	}
-}
-
-static const char *const kinds[] = { "pods",	  "networkpolicies", "namespaces",
-				     "endpoints", "identities",	     NULL };
-
-/* The argument of an option, where the values are known. */
-static bool complete_value(const char *option, const char *begin)
-{
-	static const struct {
-		const char *option;
-		const char *const words[8];
-	} known[] = {
-		{ "-o", { "table", "json", "yaml", "compact" } },
-		{ "--output", { "table", "json", "yaml", "compact" } },
-		{ "--color", { "auto", "always", "never" } },
-		{ "--verdict", { "allow", "deny" } },
-		{ "--type", { "new", "drop", "close", "revoke" } },
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
-		if (strcmp(option, known[i].option))
-			continue;
-		complete_words(known[i].words, begin);
-		return true;
-	}
-	return false;
-}
-
-int cli_complete(struct cli *cli, int argc, char **argv)
-{
-	const char *begin = argc ? argv[argc - 1] : "";
-	const char *before = argc > 1 ? argv[argc - 2] : "";
-	const struct cli_command *const *c = cli_commands;
-
-	if (argc <= 1) {
-		for (; *c; c++)
-			if (!strncmp((*c)->name, begin, strlen(begin)))
-				puts((*c)->name);
-		return CLI_OK;
-	}
-	while (*c && strcmp((*c)->name, argv[0]))
-		c++;
-	if (!*c || complete_value(before, begin))
-		return CLI_OK;
-	if (begin[0] == '-') {
-		complete_options((*c)->options, begin);
-		complete_options(cli_common_options, begin);
-	} else if (!strcmp((*c)->name, "get") || !strcmp((*c)->name, "delete")) {
-		if (argc == 2)
-			complete_words(kinds, begin);
-		else if (argc == 3)
-			complete_names(cli, argv[1], begin);
-	} else if (!strcmp((*c)->name, "completion")) {
-		complete_words((const char *const[]){ "bash", NULL }, begin);
-	} else if (!strcmp((*c)->name, "exec") || !strcmp((*c)->name, "rm") ||
-		   !strcmp(before, "--from") || !strcmp(before, "--to")) {
-		complete_names(cli, "endpoints", begin);
-	}
-	return CLI_OK;
 }

@@ -48,7 +48,10 @@ struct cli_command {
 	const char *details;		  /* may be NULL */
 	const struct cli_option *options; /* ends with id 0; NULL: only those that all have */
 	const char *examples;
+	/* What the first operand may be, ended by NULL; NULL: anything. For completion. */
+	const char *const *words;
 	bool lines; /* has -o compact */
+	bool wide;  /* has -o wide */
 	bool rest;  /* a command of the user's follows "--" */
 	int (*run)(struct cli *cli, int argc, char **argv);
 };
@@ -59,6 +62,7 @@ struct cli {
 	const struct cli_command *command;
 	const char *socket; /* NULL: libtowpath's default */
 	enum cli_output output;
+	bool wide;  /* more columns */
 	bool color; /* of stdout */
 	struct tw_client *client;
 	char **rest;	   /* after "--"; NULL: there was no "--" */
@@ -81,9 +85,12 @@ int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format
 bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_code);
 void cli_help(const struct cli_command *command, FILE *to);
 void cli_args_free(struct cli *cli);
+extern const struct cli_option cli_common_options[];
+
+/* ---- complete.c ---- */
+
 /* `towpath --complete WORD...`: prints what the last word may become, one a line. */
 int cli_complete(struct cli *cli, int argc, char **argv);
-extern const struct cli_option cli_common_options[];
 
 /* ---- error.c ---- */
 

@@ -375,8 +375,11 @@ const struct cli_command cmd_apply = {
 	.run = apply_run,
 };
 
+static const char *const kinds[] = { "pods", "networkpolicies", "namespaces", NULL };
+
 const struct cli_command cmd_delete = {
 	.name = "delete",
+	.words = kinds,
 	.usage = "-f FILE|DIR|- [-f ...] | KIND NAME [-n NS]",
 	.summary = "delete objects, by file or by name",
 	.details = "Of files only kind, namespace and name are read. When one of the objects does\n"

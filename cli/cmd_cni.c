@@ -493,8 +493,11 @@ static const struct cli_option cni_options[] = {
 	{ 0 },
 };
 
+static const char *const actions[] = { "install", "uninstall", NULL };
+
 const struct cli_command cmd_cni = {
 	.name = "cni",
+	.words = actions,
 	.usage = "install|uninstall [OPTION]...",
 	.summary = "make container runtimes of this host use Towpath",
 	.details =

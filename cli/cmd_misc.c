@@ -7,7 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char completion_bash[] =
 #include "completion_bash.h"
+	;
+static const char completion_zsh[] =
+#include "completion_zsh.h"
+	;
 
 enum { OPT_RUN_DIR = CLI_LONG, OPT_STATE_DIR };
 
@@ -109,18 +114,26 @@ static int completion_run(struct cli *cli, int argc, char **argv)
 		return CLI_USAGE;
 	if (cli_operands(cli, argc, 0, 1, &ret))
 		return ret;
-	if (optind < argc && strcmp(argv[optind], "bash"))
-		return cli_usage(cli, "there is completion for bash only, not for %s",
-				 argv[optind]);
-	fputs(completion_bash, stdout);
+
+	const char *shell = optind < argc ? argv[optind] : "bash";
+
+	if (strcmp(shell, "bash") && strcmp(shell, "zsh"))
+		return cli_usage(cli, "there is completion for bash and zsh, not for %s", shell);
+	fputs(strcmp(shell, "zsh") ? completion_bash : completion_zsh, stdout);
 	return CLI_OK;
 }
 
+static const char *const shells[] = { "bash", "zsh", NULL };
+
 const struct cli_command cmd_completion = {
 	.name = "completion",
-	.usage = "[bash]",
-	.summary = "print the completion script for bash",
+	.usage = "[bash|zsh]",
+	.summary = "print the completion script for bash or zsh",
+	.details = "Commands, options, kinds and drop reasons are in the program; names of namespaces,\n"
+		   "pods and policies come from the agent when it answers at once.\n",
+	.words = shells,
 	.examples = "  source <(towpath completion bash)\n"
-		    "  towpath completion bash > /etc/bash_completion.d/towpath\n",
+		    "  towpath completion bash > /etc/bash_completion.d/towpath\n"
+		    "  towpath completion zsh > /usr/local/share/zsh/site-functions/_towpath\n",
 	.run = completion_run,
 };

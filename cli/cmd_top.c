@@ -383,6 +383,7 @@ const struct cli_command cmd_top = {
 		"that\n"
 		"deny it. A node where nobody asks counts nothing for this.\n",
 	.options = top_options,
+	.words = kinds,
 	.examples = "  towpath top\n"
 		    "  towpath top endpoints --sort bytes -n shop\n"
 		    "  towpath top flows --sort drops --once\n"

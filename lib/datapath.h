@@ -93,6 +93,8 @@ int datapath_endpoint_identity6(struct datapath *dp, uint32_t slot, uint32_t ide
 /* enum tw_endpoint_flags of a live endpoint. The caller raises its epoch. */
 int datapath_endpoint_flags(struct datapath *dp, uint32_t slot, uint32_t flags);
 int datapath_endpoint_clear(struct datapath *dp, uint32_t slot);
+/* Flows that this slot opened and that are there. */
+int datapath_endpoint_flows(struct datapath *dp, uint32_t slot, uint32_t *out);
 void datapath_epoch_bump(struct datapath *dp, uint32_t slot); /* slot 0: the node */
 
 /* IPv4 prefixes go to the 16-8-8 table, IPv6 to the trie. addr is mapped, len 0..128. */

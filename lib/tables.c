@@ -270,6 +270,16 @@ int datapath_endpoint_clear(struct datapath *dp, uint32_t slot)
 	return 0;
 }
 
+int datapath_endpoint_flows(struct datapath *dp, uint32_t slot, uint32_t *out)
+{
+	struct tw_budget budget;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_budget), &slot, &budget))
+		return -errno;
+	*out = budget.flows;
+	return 0;
+}
+
 struct each_endpoint {
 	int (*fn)(void *arg, uint32_t slot, const struct tw_endpoint *ep);
 	void *arg;

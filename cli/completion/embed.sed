@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-# Turns a text file into a C string.
+# Turns a text file into C string literals.
 s/[\\"]/\\&/g
 s/.*/"&\\n"/
-1i static const char completion_bash[] =
-$a ;

@@ -53,6 +53,11 @@ int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hoo
 	return 0;
 }
 
+int datapath_endpoint_flows(struct datapath *dp, uint32_t slot, uint32_t *out)
+{
+	return -ENOENT;
+}
+
 int datapath_endpoint_get(struct datapath *dp, uint32_t slot, struct tw_endpoint *out)
 {
 	return -ENOENT;

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from node import Node, namespace_object, pod_object, policy_object
+from traffic import tcp_open
 
 # Strings that YAML reads as something else unless they are quoted.
 TRICKY = {"a": "true", "b": "12", "c": "1e3", "d": "no", "e": "null", "f": "1.5", "g": "", "h": "y"}
@@ -60,6 +61,53 @@ def test_endpoints_and_identities(filled):
     named = [line for line in lines if "shop/web" in line]
     assert sum(line.count("shop/web") for line in named) == len(named)
     assert sum(int(line.split()[1]) for line in named) == 2
+
+
+def test_wide_has_more_columns(filled):
+    endpoint = filled.pods[("shop", "web")].endpoint()
+    for kind in ("pods", "networkpolicies", "namespaces", "endpoints", "identities"):
+        narrow, wide = (filled.towpath("get", kind, *more).stdout.splitlines()
+                        for more in ((), ("-o", "wide")))  # fmt: skip
+        assert wide[0].split()[: len(narrow[0].split())] == narrow[0].split()
+        assert len(wide[0].split()) > len(narrow[0].split()) and len(wide) == len(narrow)
+    pods = {row["NAME"]: row for row in table(filled, "get", "pods", "-n", "shop", "-o", "wide")}
+    assert pods["web"]["PORT"] == endpoint["port"] and pods["web"]["MAC"] == endpoint["mac"]
+    assert pods["web"]["NODE"] == f"{filled.ip(4)},{filled.ip(6)}"
+    assert pods["web"]["POLICY"] == f"v{endpoint['version']}"
+    assert pods["absent"]["PORT"] == "-" and pods["absent"]["NODE"] == "-"
+    (space,) = [r for r in table(filled, "get", "ns", "-o", "wide") if r["NAME"] == "shop"]
+    assert (space["PODS"], space["ENDPOINTS"], space["POLICIES"]) == ("2", "1", "2")
+    (ep,) = table(filled, "get", "endpoints", "web", "-o", "wide")
+    assert ep["CONTAINER"] == endpoint["container_id"] and ep["INTERFACE"] == "eth0"
+    rows = [line.split() for line in filled.towpath("get", "identities", "-o", "wide").stdout.splitlines()]
+    assert [r[-1] for r in rows if r[0] == str(endpoint["identity"])] == ["shop/web"]
+
+
+def test_wide_policies_say_whom_and_what(filled):
+    peers = [
+        {"podSelector": {"matchLabels": {"app": "a"}}},
+        {"namespaceSelector": {"matchLabels": {"team": "x"}}, "podSelector": {}},
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+    ]
+    ports = [{"port": "http"}, {"port": 8000, "endPort": 8999, "protocol": "UDP"}, {"port": 80}]
+    filled.apply(
+        policy_object("shop", "wide", {"matchLabels": {"app": "none"}},
+                      ingress=[{"from": peers, "ports": ports}, {"ports": [{"port": 80}]}],
+                      egress=[{"to": peers[:1]}])
+    )  # fmt: skip
+    rows = {row["NAME"]: row for row in table(filled, "get", "netpol", "-o", "wide")}
+    assert rows["wide"]["FROM"] == "app=a; ns team=x (all); 10.0.0.0/8 but 10.1.0.0/16; anybody"
+    assert rows["wide"]["TO"] == "app=a"
+    assert rows["wide"]["PORTS"] == "http/TCP; 8000-8999/UDP; 80/TCP; all"
+    assert rows["closed"]["FROM"] == "-" and rows["some"]["TO"] == "anybody"
+    filled.delete(policy_object("shop", "wide"))
+
+
+def test_how_many_connections_a_pod_opened(filled):
+    (before,) = table(filled, "get", "pods", "-l", "app=web", "-o", "wide")
+    with tcp_open(filled.pods[("shop", "web")], filled.outside, 4):
+        (row,) = table(filled, "get", "pods", "-l", "app=web", "-o", "wide")
+    assert int(row["FLOWS"]) == int(before["FLOWS"]) + 1
 
 
 @pytest.mark.parametrize("kind", ("pods", "namespaces", "networkpolicies"))

@@ -65,7 +65,7 @@ USAGE = (
     ("explain",), ("explain", "--from", "a", "--to", "b"),
     ("explain", "--from", "a", "--to", "b", "--port", "99999"),
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
-    ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"),
+    ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"), ("status", "-o", "wide"),
 )  # fmt: skip
 
 
@@ -135,28 +135,3 @@ def test_features_are_found_by_trying():
     assert all(name in table for name in here)
     assert "\033[" not in table, "no colours but on a terminal"
     assert "\033[" in towpath("features", "--color", "always").stdout
-
-
-def complete(*words):
-    """What bash offers for the last word."""
-    script = """
-        eval "$("$1" completion bash)"; shift
-        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
-        _towpath; printf '%s\\n' "${COMPREPLY[@]}"
-    """
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", binary("towpath"), binary("towpath"), *words],
-        capture_output=True, text=True, timeout=20, check=True,
-    )  # fmt: skip
-    return set(done.stdout.split())
-
-
-def test_completion(tmp_path):
-    assert complete("") >= set(COMMANDS)
-    assert complete("fe") == {"features"}
-    assert complete("flows", "--ver") == {"--verdict"}
-    assert complete("flows", "--verdict", "d") == {"deny"}
-    assert complete("get", "na") == {"namespaces"}
-    assert complete("status", "-o", "") >= {"json", "yaml"}
-    (tmp_path / "policy.yaml").touch()
-    assert complete("apply", "-f", f"{tmp_path}/po") == {f"{tmp_path}/policy.yaml"}
