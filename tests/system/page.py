@@ -19,7 +19,8 @@ What varies from run to run is compared by RULES below; a line "..." stands for 
 a line for any text. A command that ends in ^C, on a line of its own, is interrupted once it has
 printed what stands above it. After `towpathd ... &` the runner waits until the agent answers.
 
-TOWPATH_PAGES=update rewrites what is shown and not so any more; TOWPATH_PAGES=list says what is not run.
+TOWPATH_PAGES=update (or this file, with --update) rewrites what is shown and not so any more; --list says
+what is not run, and why.
 """
 
 import contextlib
@@ -30,12 +31,15 @@ import select
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import textwrap
 import time
 
 from node import BUILD, REPO, binary
 
+GUIDE = sorted(str(path.relative_to(REPO)) for path in (REPO / "docs/guide").glob("*.md"))
+PAGES = ["README.md", "docs/README.md", *GUIDE]
 UPDATE = os.environ.get("TOWPATH_PAGES") == "update"
 
 # (what it is, how it is found, what stands in its place), applied in this order.
@@ -322,3 +326,24 @@ def reader(folder):
     built = [str(pathlib.Path(binary(name)).parent) for name in ("towpath", "towpathd", "towpath-cni")]
     path = ":".join([*built, str(bin_dir), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+
+
+def main():
+    """--list: what is not run, and why. --update: writes into the pages what their commands print."""
+    here = pathlib.Path(__file__).resolve().parent
+    if sys.argv[1:] == ["--list"]:
+        for name in PAGES:
+            for block in Page(name).blocks:
+                if (why := block.mark("not run:")) is not None:
+                    print(f"{name}:{block.line + 1}: {why}\n\t{block.text.splitlines()[0]}")
+        return 0
+    if sys.argv[1:] != ["--update"]:
+        print(f"usage: {sys.argv[0]} --list | --update\n{main.__doc__}", file=sys.stderr)
+        return 2
+    tests = [here / name for name in ("test_pages.py", "test_cookbook.py", "test_cni_containerd.py")]
+    argv = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "page or cookbook"]
+    return subprocess.call([*argv, *tests], env={**os.environ, "TOWPATH_PAGES": "update"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,15 +2,14 @@
 """Every command of README.md and docs/guide is run, and prints what the page shows; see page.py."""
 
 import contextlib
+import re
 
 import pytest
 
 from node import REPO, Node
-from page import Page, Shell, matches, merged, reader
+from page import PAGES, Page, Shell, matches, merged, reader
 from runtime import Host
 
-GUIDE = sorted(str(path.relative_to(REPO)) for path in (REPO / "docs/guide").glob("*.md"))
-PAGES = ["README.md", *GUIDE]
 DATA = {"yaml", "json", "toml", "ini", "text"}  # languages of blocks that hold no commands
 
 
@@ -53,7 +52,6 @@ def test_every_block_is_run_or_says_why_not():
             why, where = block.mark("not run:"), block.mark("run by")
             if why is not None:
                 assert len(why.split()) > 3, f"{name}:{block.line + 1}: why?"
-                print(f"{name}:{block.line + 1}: not run: {why}")
             if where is not None:
                 tests = (REPO / "tests/system" / where).read_text()
                 assert name.rsplit("/", 1)[-1] in tests, f"{where} does not run {name}"
@@ -92,3 +90,23 @@ def test_update_keeps_what_is_left_out():
     assert merged("a\n...\nz", "A\n1\n2\nZ") == "A\n...\nZ"
     assert merged("a\nb\n...", "A\nB\nC") == "A\nB\n..."
     assert merged("a\nb", "A\nB\nC") == "A\nB\nC"
+
+
+def anchors(path):
+    """As GitHub makes them from headings."""
+    heads = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_links_lead_somewhere():
+    lost = []
+    for name in [*PAGES, *(str(p.relative_to(REPO)) for p in (REPO / "docs/design").glob("*.md"))]:
+        path = REPO / name
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            if link.startswith(("http:", "https:")):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (path.parent / file).resolve() if file else path
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                lost.append(f"{name}: {link}")
+    assert not lost
