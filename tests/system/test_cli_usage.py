@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -28,6 +29,26 @@ def test_help_has_usage_and_examples(command):
     assert f"towpath {command}" in done.stdout.split("Examples:")[1]
     assert "--socket" in done.stdout
     assert towpath(command, "-h").stdout == done.stdout
+
+
+def test_every_command_is_walked():
+    """By the tests of this file, which have the list COMMANDS."""
+    assert set(towpath("--complete", "").stdout.split()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_use_options_that_there_are(command):
+    text = towpath(command, "--help").stdout
+    options, examples = text.split("\nOptions:\n")[1].split("\nExamples:\n")
+    known = set(re.findall(r"(?<=[ ,])(-\w|--[a-z-]+)\b", options))
+    lines = [line.split(" -- ")[0] for line in examples.splitlines()]
+    lines = [re.split(r" [|&>] | && ", line[line.index(f"towpath {command}"):])[0]
+             for line in lines if f"towpath {command}" in line]  # fmt: skip
+    assert lines
+    for line in lines:
+        for word in line.split()[2:]:
+            if re.match(r"--?[a-z]", word):
+                assert word.split("=")[0] in known, line
 
 
 def test_manual_and_guide_have_every_command():
