@@ -85,15 +85,23 @@ def matches(shown, printed, vary=False):
 
 
 def merged(shown, printed):
-    """printed, as long as the page had it: what "..." stood for is left out again."""
+    """printed, as long as the page had it: what "..." stood for is left out again. A part behind
+    "..." begins at the line that is like its first one."""
     old, new = shown.strip("\n").split("\n"), printed.strip("\n").split("\n")
-    if "..." not in old:
-        return "\n".join(new)
-    head = old.index("...")
-    tail = len(old) - 1 - (len(old) - 1 - old[::-1].index("..."))
-    if head + tail >= len(new):
-        return "\n".join(new)
-    return "\n".join([*new[:head], "...", *(new[len(new) - tail :] if tail else [])])
+    parts = [part.strip("\n").split("\n") for part in "\n".join(["", *old, ""]).split("\n...\n")]
+    like = [normal(line, vary=True) for line in new]
+    out, at = new[: len(parts[0])] if parts[0] != [""] else [], len(parts[0])
+    for part in parts[1:]:
+        out.append("...")
+        if part == [""]:
+            continue
+        first = normal(part[0], vary=True)
+        if first not in like[at:]:
+            return "\n".join(new)
+        at = like.index(first, at)
+        out += new[at : at + len(part)]
+        at += len(part)
+    return "\n".join(out if len(parts) > 1 else new)
 
 
 class Step:
@@ -105,6 +113,11 @@ class Step:
     @property
     def interrupted(self):
         return self.shown.rstrip("\n").endswith("^C")
+
+    @property
+    def expected(self):
+        """More may have come before the interrupt."""
+        return self.shown.replace("^C", "...\n^C") if self.interrupted else self.shown
 
     def text(self):
         shown = self.shown.rstrip("\n")
@@ -216,7 +229,7 @@ class Page:
                 done.append(step)
                 if status and (block.language == "hidden" or not step.shown.strip()):
                     failed.append(f"{where}\nended with {status}:\n{printed}")
-                elif block.language == "console" and not matches(step.shown, printed, block.vary):
+                elif block.language == "console" and not matches(step.expected, printed, block.vary):
                     wrong.append(f"{where}\nprinted\n{printed}\nand not\n{step.shown}")
                     step.shown = merged(step.shown, NOTICE.sub("", printed))
             else:
@@ -266,7 +279,7 @@ class Shell:
         return (text + "^C\n", 0) if step.interrupted else (text, status)
 
     def _interrupt(self, step, out, before):
-        shown = step.shown.rstrip("\n").removesuffix("^C")
+        shown = step.expected.rstrip("\n").removesuffix("^C")
         end = time.monotonic() + 10
         while time.monotonic() < end:
             if out.exists() and matches(shown, out.read_text(errors="replace")):

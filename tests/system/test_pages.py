@@ -87,7 +87,9 @@ def test_numbers_of_a_block_may_vary():
 
 
 def test_update_keeps_what_is_left_out():
-    assert merged("a\n...\nz", "A\n1\n2\nZ") == "A\n...\nZ"
+    assert merged("a 1\n...\nz", "a 2\n3\nz") == "a 2\n...\nz"
+    assert merged("a 1\n...\nm 1\nn\n...\nz", "A\n1\nm 2\nN\n2\nz") == "A\n...\nm 2\nN\n...\nz"
+    assert merged("a\n...\nz", "A\n1\n2\nZ") == "A\n1\n2\nZ", "nothing is like z"
     assert merged("a\nb\n...", "A\nB\nC") == "A\nB\n..."
     assert merged("a\nb", "A\nB\nC") == "A\nB\nC"
 
