@@ -430,8 +430,9 @@ static void record_fill(struct flow_log *log, struct flow_record *rec, const str
 	rec->icmp_type = ev->icmp_type;
 	rec->icmp_code = ev->icmp_code;
 	if (ev->type == TW_EVENT_DROP) {
-		rec->packets[0] = 1;
-		rec->bytes[0] = ev->length;
+		/* Of a flood the data path tells of many at once. */
+		rec->packets[0] = ev->packets[0] ? ev->packets[0] : 1;
+		rec->bytes[0] = ev->bytes[0] ? ev->bytes[0] : ev->length;
 	} else {
 		memcpy(rec->packets, ev->packets, sizeof(rec->packets));
 		memcpy(rec->bytes, ev->bytes, sizeof(rec->bytes));
@@ -557,8 +558,8 @@ int flow_log_event(struct flow_log *log, const struct tw_event *event)
 		c = counted_place(log, &rec);
 		if (c->used && ev->time < c->since + SECOND &&
 		    flow_record_same_drop(&c->rec, &rec)) {
-			c->rec.packets[0]++;
-			c->rec.bytes[0] += ev->length;
+			c->rec.packets[0] += rec.packets[0];
+			c->rec.bytes[0] += rec.bytes[0];
 			c->rec.time = rec.time;
 			return 0;
 		}

@@ -86,11 +86,63 @@ __weak __noinline int event_packet(struct scratch *s, const struct ends *e, __u3
 	ev->length = s->packet.len > 65535 ? 65535 : s->packet.len;
 	ev->idle = 0;
 	ev->nat_addr = s->nat_addr;
-	ev->packets[0] = 1;
+	ev->packets[0] = 1 + s->drop_packets;
 	ev->packets[1] = 0;
-	ev->bytes[0] = s->packet.len;
+	ev->bytes[0] = s->packet.len + s->drop_bytes;
 	ev->bytes[1] = 0;
 	event_submit(ev);
+	return 0;
+}
+
+static __always_inline __u32 drop_tag(const struct packet *p, __u32 reason)
+{
+	const struct tw_tuple *t = &p->tuple;
+	__u64 h = t->saddr.quad[0] ^ t->saddr.quad[1];
+
+	h = h * 0x9e3779b97f4a7c15ull + t->daddr.quad[0];
+	h = h * 0x9e3779b97f4a7c15ull + t->daddr.quad[1];
+	h = h * 0x9e3779b97f4a7c15ull + ((__u32)t->dport << 16 | t->proto << 8 | reason);
+	h *= 0x9e3779b97f4a7c15ull;
+	return h >> 32;
+}
+
+/*
+ * An event for a drop, if it is to have one: so that a flood is told of with its number, and
+ * leaves room for the drops of others (I10). Fewer than DROP_MANY of its last second may stay untold;
+ * metrics have them all.
+ */
+__weak __noinline int drop_tell(struct scratch *s, const struct ends *e, __u32 reason,
+				__u32 ifindex)
+{
+	__u32 now = jiffies_now(), tag, age;
+	struct drop_kind *k;
+
+	if (!s || !e)
+		return 0;
+	tag = drop_tag(&s->packet, reason);
+	k = &s->kinds[tag & (DROP_KINDS - 1)];
+	age = now - k->since;
+	if (k->tag != tag || age >= 2 * tw_settings.hz) {
+		/* What is left of another flood, or of a former one. */
+		counter_add(TW_COUNTER_EVENTS_SUPPRESSED, k->packets);
+		k->packets = k->bytes = 0;
+	}
+	if (k->tag != tag || age >= tw_settings.hz) {
+		k->tag = tag;
+		k->since = now;
+		k->singles = 0;
+	}
+	if ((k->singles >= DROP_SINGLE && k->packets < DROP_MANY - 1) || !event_drop_allowed(s)) {
+		k->packets++;
+		k->bytes += s->packet.len;
+		return 0;
+	}
+	k->singles++;
+	s->drop_packets = k->packets;
+	s->drop_bytes = k->bytes;
+	k->packets = k->bytes = 0;
+	event_packet(s, e, TW_EVENT_DROP, reason, ifindex);
+	s->drop_packets = s->drop_bytes = 0;
 	return 0;
 }
 
@@ -99,10 +151,7 @@ static __always_inline int packet_drop(struct __sk_buff *skb, struct scratch *s,
 				       const struct ends *e, __u32 reason)
 {
 	metric_count(reason, s->packet.hook, s->packet.len);
-	if (event_drop_allowed(s))
-		event_packet(s, e, TW_EVENT_DROP, reason, skb->ifindex);
-	else
-		counter_add(TW_COUNTER_EVENTS_SUPPRESSED, 1);
+	drop_tell(s, e, reason, skb->ifindex);
 	return TC_DROP;
 }
 

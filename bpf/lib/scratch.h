@@ -73,7 +73,23 @@ struct ends {
 	__u16 slot_to;
 };
 
-/* Per-CPU scratch for what does not fit the stack; valid within one packet only. */
+/*
+ * Drops that this CPU has told of in this second, by kind: ends, port, protocol and reason. The
+ * first ones are an event each; of a flood, an event tells of many.
+ */
+#define DROP_KINDS 32  /* a power of two */
+#define DROP_SINGLE 16 /* of a kind, told one by one */
+#define DROP_MANY 1024 /* told by one event after that */
+
+struct drop_kind {
+	__u32 tag;
+	__u32 since;   /* jiffies */
+	__u32 singles; /* in this second */
+	__u32 packets; /* not told yet */
+	__u64 bytes;
+};
+
+/* Per-CPU scratch for what does not fit the stack; valid within one packet only, but for what counts drops. */
 struct scratch {
 	struct packet packet;
 	struct tw_tuple opener; /* the tuple that is judged */
@@ -90,8 +106,11 @@ struct scratch {
 	__be16 nat_port;
 	__u16 pad;
 	__u8 bytes[128];
-	__u32 drop_tokens; /* I13: drop events of this CPU in this second */
-	__u32 drop_since;  /* jiffies */
+	__u32 drop_tokens;  /* I13: drop events of this CPU in this second */
+	__u32 drop_since;   /* jiffies */
+	__u64 drop_packets; /* what the event stands for, besides this packet */
+	__u64 drop_bytes;
+	struct drop_kind kinds[DROP_KINDS];
 };
 
 #endif
