@@ -22,6 +22,7 @@ struct exporter {
 	size_t written;
 	int error; /* of the last write */
 	bool failing;
+	int said; /* the error of it */
 	char buffer[BUFFER];
 };
 
@@ -86,6 +87,7 @@ static void written(struct exporter *e)
 	else if (!e->error && e->failing)
 		log_warn("flows are exported to %s again", e->a->opts->flow_export);
 	e->failing = e->error != 0;
+	e->said = e->error;
 }
 
 static void work_done(uv_work_t *work, int status)
@@ -114,6 +116,12 @@ void exporter_write(struct exporter *e, bool again)
 {
 	if (e && !e->working && (again || !e->failing) && work_find(e))
 		e->working = !uv_queue_work(&e->a->loop, &e->work, work_run, work_done);
+}
+
+int exporter_error(const struct exporter *e)
+{
+	/* Not `error`: that is the worker's while it writes. */
+	return e && e->failing ? e->said : 0;
 }
 
 void exporter_free(struct exporter *e)

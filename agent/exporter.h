@@ -12,6 +12,8 @@ struct exporter;
 int exporter_new(struct exporter **out, struct agent *a);
 /* Writes what there is; after a failure only when `again`. Returns at once. */
 void exporter_write(struct exporter *e, bool again);
+/* 0, or -errno while flows cannot be written. NULL is fine. */
+int exporter_error(const struct exporter *e);
 /* The rest, here and now: when the event loop has ended. Before the history is closed. */
 void exporter_free(struct exporter *e);
 

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "agent.h"
+#include "exporter.h"
+#include "flow/history.h"
 #include "rates.h"
 #include "tick.h"
 #include "uplinks.h"
@@ -114,6 +116,25 @@ static void state_check(const struct agent *a, json_t *problems)
 			strerror(-a->state_lost));
 }
 
+/* Neither holds anything up; but who needs them later should hear of it now. */
+static void flows_check(const struct agent *a, json_t *problems)
+{
+	struct flow_history_stats history = {};
+	int export_error = exporter_error(a->exporter);
+
+	if (a->history)
+		flow_history_stats_get(a->history, &history);
+	if (history.failing)
+		problem(problems, "history",
+			"make room; the log of towpathd says what happened; it is tried again",
+			"flows are not written to the history in %s", a->opts->state_dir);
+	if (export_error)
+		problem(problems, "export",
+			"make room, or make the folder writable; it is tried again",
+			"flows cannot be exported to %s: %s", a->opts->flow_export,
+			strerror(-export_error));
+}
+
 static json_int_t heartbeat_check(struct agent *a, json_t *problems)
 {
 	int collected = tick_collect_result(a->tick);
@@ -202,6 +223,7 @@ json_t *health_json(struct agent *a)
 	json_int_t heartbeat = heartbeat_check(a, problems);
 
 	state_check(a, problems);
+	flows_check(a, problems);
 	rates_check(a, problems);
 	fill_check(a, problems);
 	pools_check(a, problems);

@@ -161,6 +161,13 @@ static void put_flows(FILE *out, const json_t *s)
 	      number(json_object_get(s, "counters"), "flows_live"));
 	plain(out, "flow_log_records_total", "counter", "Records written to the flow log.",
 	      number(log, "records"));
+	plain(out, "flow_history_records", "gauge", "Records that the flow history keeps.",
+	      number(json_object_get(s, "flow_history"), "kept"));
+	plain(out, "flow_history_bytes", "gauge", "Size of the flow history on disk.",
+	      number(json_object_get(s, "flow_history"), "bytes"));
+	plain(out, "flow_history_lost_records_total", "counter",
+	      "Records that the flow history could not take.",
+	      number(json_object_get(s, "flow_history"), "lost"));
 	plain(out, "flow_log_records", "gauge", "Records that the flow log keeps now.",
 	      number(log, "kept"));
 }

@@ -171,6 +171,7 @@ def test_full_disk_loses_history_and_no_flows(running):
             return history(running)["failing"]
 
         assert wait_for(full, 30, 0.2)
+        assert "history" in {p["what"] for p in running.status()["health"]["problems"]}
         port = ask(running)
         assert wait_for(lambda: seen(running, port))
         assert "are not written to the history" in running.tail()
