@@ -389,7 +389,7 @@ def rows_of(size, table):
         for peer, theirs in table.items():
             if peer == "towpath" or metric not in theirs:
                 continue
-            if metric == "load" and peer in ("plain", "self"):
+            if metric == "load" and (peer in ("plain", "self") or not size):
                 continue
             yield {
                 "metric": metric, "unit": METRICS[metric][0], "policies": size, "peer": peer,
