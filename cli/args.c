@@ -184,8 +184,7 @@ static void help_options(const struct cli_option *o, const char *output, FILE *t
 			snprintf(letter, sizeof(letter), "-%c, ", o->id);
 		snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
 			 o->arg ? o->arg : "");
-		fprintf(to, "  %-26s %s%s\n", left, o->help,
-			o->id == 'o' ? output : "");
+		fprintf(to, "  %-26s %s%s\n", left, o->help, o->id == 'o' ? output : "");
 	}
 }
 
@@ -196,6 +195,10 @@ void cli_help(const struct cli_command *c, FILE *to)
 		fprintf(to, "\n%s", c->details);
 	fprintf(to, "\nOptions:\n");
 	help_options(c->options, "", to);
-	help_options(cli_common_options, c->lines ? ", or compact" : c->wide ? ", or wide" : "", to);
+	help_options(cli_common_options,
+		     c->lines  ? ", or compact"
+		     : c->wide ? ", or wide"
+			       : "",
+		     to);
 	fprintf(to, "\nExamples:\n%s", c->examples);
 }

@@ -129,7 +129,8 @@ const struct cli_command cmd_completion = {
 	.name = "completion",
 	.usage = "[bash|zsh]",
 	.summary = "print the completion script for bash or zsh",
-	.details = "Commands, options, kinds and drop reasons are in the program; names of namespaces,\n"
+	.details = "Commands, options, kinds and drop reasons are in the program; names of "
+		   "namespaces,\n"
 		   "pods and policies come from the agent when it answers at once.\n",
 	.words = shells,
 	.examples = "  source <(towpath completion bash)\n"
