@@ -202,6 +202,7 @@ json_t *status_coverage(struct agent *a, const char *ns)
 				      COVERAGE_MAX, &more);
 
 	datapath_counter(a->dp, TW_COUNTER_EVENTS_LOST, &lost);
+	tick_release(a->tick);
 	return items ? json_pack("{s:I, s:I, s:I, s:o}", "since",
 				 (json_int_t)a->started_at * 1000000000, "events_lost",
 				 (json_int_t)lost, "more", (json_int_t)more, "items", items)
