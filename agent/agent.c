@@ -20,6 +20,7 @@
 #include "recorder.h"
 #include "remover.h"
 #include "notify.h"
+#include "past.h"
 #include "pins.h"
 #include "tick.h"
 #include "tracer.h"
@@ -388,6 +389,7 @@ static void agent_close(struct agent *a)
 {
 	remover_free(a->remover);
 	tracer_free(a->tracer);
+	past_stop(a);
 	top_free(a->top);
 	api_free(a->api);
 	metrics_server_free(a->metrics_server);

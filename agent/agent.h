@@ -53,6 +53,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 struct api;
 struct coverage;
 struct exporter;       /* exporter.c */
+struct past;	       /* past.c */
 struct filters;	       /* filters.c */
 struct metrics_server; /* api/metrics.c */
 struct recorder;       /* recorder.c */
@@ -77,6 +78,7 @@ struct agent {
 	struct recorder *recorder;    /* NULL: likewise */
 	struct coverage *coverage;
 	struct exporter *exporter; /* NULL: no --flow-export */
+	struct past *pasts;	   /* dry runs that wait */
 	struct api *api;
 	struct tick *tick;
 	struct top *top;
@@ -135,6 +137,12 @@ int agent_uninstall(const struct agent_options *opts);
 
 /* ---- changes (change.c) ----------------------------------------------------------------------- */
 
+/* What a dry run is asked about besides the log's own flows. */
+struct agent_dry_run {
+	const struct flow_past *past; /* from the flow history */
+	size_t n_past;
+};
+
 struct agent_change {
 	struct object **put; /* become the store's, unless the change fails or is a dry run */
 	size_t n_put;
@@ -151,8 +159,9 @@ struct agent_change {
 	const struct store_release *releases;
 	size_t n_releases;
 	int64_t releases_before; /* as in struct store_change */
-	bool dry_run;		 /* compile and try the room, but change nothing */
-	json_t **effects;	 /* dry_run: what would change (effects.h); NULL: not asked for */
+	/* Compile and try the room, but change nothing; NULL: it is meant. */
+	const struct agent_dry_run *dry_run;
+	json_t **effects; /* dry_run: what would change (effects.h); NULL: not asked for */
 };
 
 struct agent_cost {
@@ -176,10 +185,10 @@ struct agent_file {
 };
 
 /* *reply: the API's answer. On -ENOENT of agent_delete() *reply is set, too. */
-int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		json_t **reply, struct agent_error *err);
-int agent_delete(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		 json_t **reply, struct agent_error *err);
+int agent_apply(struct agent *a, const struct agent_file *files, size_t n,
+		const struct agent_dry_run *dry_run, json_t **reply, struct agent_error *err);
+int agent_delete(struct agent *a, const struct agent_file *files, size_t n,
+		 const struct agent_dry_run *dry_run, json_t **reply, struct agent_error *err);
 int agent_delete_one(struct agent *a, enum object_kind kind, const char *ns, const char *name,
 		     json_t **reply, struct agent_error *err);
 /* Whether the files of --objects-dir are good: a start that is refused changes nothing. */

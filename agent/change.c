@@ -209,7 +209,7 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 	if (!c->dry_run) {
 		res = store(a, c, err);
 	} else if (c->effects) {
-		res = effects_json(a, c->effects);
+		res = effects_json(a, c->dry_run, c->effects);
 		if (res)
 			res = agent_refuse(err, AGENT_INTERNAL, "out of memory");
 		micros_since(&mark); /* the store has no part in it */

@@ -88,12 +88,12 @@ static int count_order(const void *a, const void *b)
 	return x->count > y->count ? -1 : x->count < y->count;
 }
 
-static int flows_json(const struct agent *a, json_t *effects)
+static int flows_json(const struct agent *a, const struct agent_dry_run *dry_run, json_t *effects)
 {
 	struct flow_past *v = NULL;
 	json_t *list = json_array();
 	size_t n = 0, changed = 0;
-	int res = list ? flow_log_past(a->flows, &v, &n) : -ENOMEM;
+	int res = list ? flow_log_past(a->flows, dry_run->past, dry_run->n_past, &v, &n) : -ENOMEM;
 	bool before, after;
 
 	if (res) {
@@ -131,7 +131,7 @@ static int flows_json(const struct agent *a, json_t *effects)
 	return 0;
 }
 
-int effects_json(const struct agent *a, json_t **out)
+int effects_json(const struct agent *a, const struct agent_dry_run *dry_run, json_t **out)
 {
 	json_t *pairs = json_array(), *effects = json_object();
 	struct policy_effects total;
@@ -140,7 +140,7 @@ int effects_json(const struct agent *a, json_t **out)
 				   : -ENOMEM;
 
 	if (!res)
-		res = flows_json(a, effects);
+		res = flows_json(a, dry_run, effects);
 	if (res) {
 		json_decref(pairs);
 		json_decref(effects);

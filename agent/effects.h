@@ -6,6 +6,6 @@
 #include "agent.h"
 
 /* Between policy_prepare() and policy_abort(): "effects" of docs/design/agent.md. -ENOMEM. */
-int effects_json(const struct agent *a, json_t **out);
+int effects_json(const struct agent *a, const struct agent_dry_run *dry_run, json_t **out);
 
 #endif

@@ -138,8 +138,8 @@ static void effects_free(json_t **effects)
 	json_decref(*effects);
 }
 
-static int request_run(struct agent *a, struct request *r, bool dry_run, json_t **reply,
-		       struct agent_error *err)
+static int request_run(struct agent *a, struct request *r, const struct agent_dry_run *dry_run,
+		       json_t **reply, struct agent_error *err)
 {
 	__attribute__((cleanup(effects_free))) json_t *effects = NULL;
 	const struct agent_change change = {
@@ -202,8 +202,8 @@ static const char *apply_action(struct agent *a, const struct object *obj)
 	return same ? "unchanged" : "configured";
 }
 
-int agent_apply(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		json_t **reply, struct agent_error *err)
+int agent_apply(struct agent *a, const struct agent_file *files, size_t n,
+		const struct agent_dry_run *dry_run, json_t **reply, struct agent_error *err)
 {
 	_cleanup_request_ struct request r = {};
 	int res = request_open(&r, files, n, object_parse, err);
@@ -272,8 +272,8 @@ static int delete_contents(const struct agent *a, struct delete *d, const char *
 	return 0;
 }
 
-static int delete(struct agent *a, struct request *r, bool dry_run, json_t **reply,
-		  struct agent_error *err)
+static int delete(struct agent *a, struct request *r, const struct agent_dry_run *dry_run,
+		  json_t **reply, struct agent_error *err)
 {
 	struct delete d = { .r = r, .err = err };
 	const struct object *missing = NULL;
@@ -306,8 +306,8 @@ static int delete(struct agent *a, struct request *r, bool dry_run, json_t **rep
 			    missing->name);
 }
 
-int agent_delete(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-		 json_t **reply, struct agent_error *err)
+int agent_delete(struct agent *a, const struct agent_file *files, size_t n,
+		 const struct agent_dry_run *dry_run, json_t **reply, struct agent_error *err)
 {
 	_cleanup_request_ struct request r = {};
 	int res = request_open(&r, files, n, object_parse_names, err);
@@ -330,5 +330,5 @@ int agent_delete_one(struct agent *a, enum object_kind kind, const char *ns, con
 	int res = delete_add(&d, obj);
 	if (!res && kind == OBJECT_NAMESPACE)
 		res = delete_contents(a, &d, name);
-	return res ? res : request_run(a, &r, false, reply, err);
+	return res ? res : request_run(a, &r, NULL, reply, err);
 }

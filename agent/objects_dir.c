@@ -127,7 +127,7 @@ int agent_apply_dir(struct agent *a, struct agent_error *err)
 
 	if (res || !folder.n)
 		return res;
-	res = agent_apply(a, folder.v, folder.n, false, &reply, err);
+	res = agent_apply(a, folder.v, folder.n, NULL, &reply, err);
 	json_decref(reply);
 	return res;
 }

@@ -209,7 +209,7 @@ static enum MHD_Result call_run(struct call *call)
 	if (call->finished) {
 		res = call->res;
 		err = call->err;
-		reply = res ? NULL : call->reply ? json_incref(call->reply) : json_object();
+		reply = call->reply ? json_incref(call->reply) : res ? NULL : json_object();
 	}
 	if (call->queued)
 		result = call->queue_result;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/internal.h"
+#include "past.h"
 #include "remover.h"
 #include "status.h"
 #include "top.h"
@@ -90,23 +91,64 @@ static int body_files(const json_t *body, struct agent_file **out, size_t *n, bo
 	return 0;
 }
 
-typedef int (*files_fn)(struct agent *a, const struct agent_file *files, size_t n, bool dry_run,
-			json_t **reply, struct agent_error *err);
+typedef int (*files_fn)(struct agent *a, const struct agent_file *files, size_t n,
+			const struct agent_dry_run *dry_run, json_t **reply,
+			struct agent_error *err);
+
+/* A dry run that waits for the flow history. */
+struct dry_call {
+	struct call *call;
+	files_fn fn;
+	json_t *body; /* the files' strings are in it */
+	struct agent_file *files;
+	size_t n;
+};
+
+static void dry_call_free(struct dry_call *d)
+{
+	free(d->files);
+	json_decref(d->body);
+	free(d);
+}
+
+static void dry_call_run(void *arg, int res, const struct flow_past *past, size_t n_past)
+{
+	const struct agent_dry_run dry_run = { past, n_past };
+	struct dry_call *d = arg;
+	struct agent_error err = {};
+	json_t *reply = NULL;
+
+	if (res == -EAGAIN)
+		res = agent_refuse(&err, AGENT_NOT_READY,
+				   "the agent is stopping; try again once it runs");
+	else if (res)
+		res = agent_refuse(&err, AGENT_INTERNAL, "out of memory");
+	else
+		res = d->fn(d->call->agent, d->files, d->n, &dry_run, &reply, &err);
+	call_finish(d->call, reply, res, &err);
+	dry_call_free(d);
+}
 
 static int with_files(struct call *call, files_fn fn, json_t **reply, struct agent_error *err)
 {
-	struct agent_file *files = NULL;
-	json_t *body = NULL;
+	struct dry_call *d = calloc(1, sizeof(*d));
 	bool dry_run = false;
-	size_t n = 0;
-	int res = body_json(call, &body, err);
+	int res = d ? body_json(call, &d->body, err)
+		    : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 
 	if (!res)
-		res = body_files(body, &files, &n, &dry_run, err);
-	if (!res)
-		res = fn(call->agent, files, n, dry_run, reply, err);
-	free(files);
-	json_decref(body);
+		res = body_files(d->body, &d->files, &d->n, &dry_run, err);
+	if (!res && dry_run) {
+		d->call = call;
+		d->fn = fn;
+		if (!past_ask(call->agent, dry_call_run, d))
+			return -EINPROGRESS;
+		res = agent_refuse(err, AGENT_INTERNAL, "out of memory");
+	} else if (!res) {
+		res = fn(call->agent, d->files, d->n, NULL, reply, err);
+	}
+	if (d)
+		dry_call_free(d);
 	return res;
 }
 

@@ -167,7 +167,10 @@ struct flow_past {
 	uint8_t proto;
 	bool allowed; /* the caller's */
 };
-/* *out is malloc'ed, the caller's. 0 or -ENOMEM. */
-int flow_log_past(const struct flow_log *log, struct flow_past **out, size_t *n);
+/* Together with older ones. *out is malloc'ed, the caller's. 0 or -ENOMEM. */
+int flow_log_past(const struct flow_log *log, const struct flow_past *older, size_t n_older,
+		  struct flow_past **out, size_t *n);
+/* The number of the oldest record in memory. */
+uint64_t flow_log_oldest(const struct flow_log *log);
 
 #endif

@@ -48,6 +48,12 @@ size_t flow_history_read(struct flow_history *h, uint64_t from, uint64_t below, 
 uint64_t flow_history_seek(struct flow_history *h, uint64_t before,
 			   const struct flow_filter *filter, uint32_t want);
 
+/*
+ * The records below a number as flow_log_past() has the log's. *out is malloc'ed, the caller's. 0 or
+ * -ENOMEM.
+ */
+int flow_history_past(struct flow_history *h, uint64_t below, struct flow_past **out, size_t *n);
+
 struct flow_history_stats {
 	uint64_t records;
 	uint64_t bytes; /* of the file */

@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "flow/history.h"
 #include "flow/record.h"
+
+#define COMPACT 32768u /* of a history, most questions are asked again and again */
 
 static int past_order(const void *a, const void *b)
 {
@@ -41,29 +44,111 @@ static struct flow_past past_of(const struct flow_record *r)
 	};
 }
 
-int flow_log_past(const struct flow_log *log, struct flow_past **out, size_t *n)
-{
-	uint64_t head = flow_log_head(log), tail = flow_log_tail(log);
-	struct flow_past *v = calloc(head - tail + 1, sizeof(*v));
-	size_t found = 0, kept = 0;
+struct collect {
+	struct flow_past *v;
+	size_t n, room;
+	size_t compact; /* so many are sorted and made fewer */
+	uint64_t next;	/* number of the record behind the last one */
+	int res;
+};
 
-	if (!v)
-		return -ENOMEM;
-	for (uint64_t seq = tail; seq < head; seq++)
-		if (record_asks(flow_log_at(log, seq)))
-			v[found++] = past_of(flow_log_at(log, seq));
-	if (found)
-		qsort(v, found, sizeof(*v), past_order);
-	for (size_t i = 0; i < found; i++) {
-		if (!kept || past_order(&v[kept - 1], &v[i])) {
-			v[kept++] = v[i];
+/* Each question once, with the count of all. */
+static void collect_merge(struct collect *c)
+{
+	size_t kept = 0;
+
+	if (c->n)
+		qsort(c->v, c->n, sizeof(*c->v), past_order);
+	for (size_t i = 0; i < c->n; i++) {
+		if (!kept || past_order(&c->v[kept - 1], &c->v[i])) {
+			c->v[kept++] = c->v[i];
 			continue;
 		}
-		v[kept - 1].count += v[i].count;
-		if (v[i].time > v[kept - 1].time)
-			v[kept - 1].time = v[i].time;
+		c->v[kept - 1].count += c->v[i].count;
+		if (c->v[i].time > c->v[kept - 1].time)
+			c->v[kept - 1].time = c->v[i].time;
 	}
-	*out = v;
-	*n = kept;
+	c->n = kept;
+}
+
+static int collect_add(struct collect *c, const struct flow_past *past)
+{
+	if (c->n == c->room) {
+		size_t room = c->room ? 2 * c->room : 256;
+		struct flow_past *v = reallocarray(c->v, room, sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		c->v = v;
+		c->room = room;
+	}
+	c->v[c->n++] = *past;
+	if (c->n >= c->compact) {
+		collect_merge(c);
+		c->compact = 2 * c->n > COMPACT ? 2 * c->n : COMPACT;
+	}
 	return 0;
+}
+
+static int collect_end(struct collect *c, struct flow_past **out, size_t *n)
+{
+	if (c->res) {
+		free(c->v);
+		return c->res;
+	}
+	collect_merge(c);
+	*out = c->v;
+	*n = c->n;
+	return 0;
+}
+
+int flow_log_past(const struct flow_log *log, const struct flow_past *older, size_t n_older,
+		  struct flow_past **out, size_t *n)
+{
+	struct collect c = { .compact = COMPACT };
+
+	for (size_t i = 0; i < n_older && !c.res; i++)
+		c.res = collect_add(&c, &older[i]);
+	for (uint64_t seq = flow_log_tail(log); seq < flow_log_head(log) && !c.res; seq++) {
+		const struct flow_record *r = flow_log_at(log, seq);
+
+		if (record_asks(r)) {
+			struct flow_past past = past_of(r);
+
+			c.res = collect_add(&c, &past);
+		}
+	}
+	c.res = collect_end(&c, out, n);
+	/* Of some only the end is known. */
+	for (size_t i = 0; !c.res && i < *n; i++)
+		(*out)[i].count += !(*out)[i].count;
+	return c.res;
+}
+
+uint64_t flow_log_oldest(const struct flow_log *log)
+{
+	return flow_log_tail(log);
+}
+
+static int collect_row(void *arg, uint64_t seq, uint64_t lost, const struct flow_record *r)
+{
+	struct collect *c = arg;
+
+	c->next = seq + 1;
+	if (record_asks(r)) {
+		struct flow_past past = past_of(r);
+
+		c->res = collect_add(c, &past);
+	}
+	return c->res;
+}
+
+int flow_history_past(struct flow_history *h, uint64_t below, struct flow_past **out, size_t *n)
+{
+	struct collect c = { .compact = COMPACT };
+
+	while (!c.res && c.next < below &&
+	       flow_history_read(h, c.next, below, SIZE_MAX, collect_row, &c))
+		;
+	return collect_end(&c, out, n);
 }

@@ -103,3 +103,28 @@ def test_what_is_refused_has_no_effect(clean, pods):
     assert done.returncode == 1 and not done.stdout and "70000" in done.stderr
     done = clean.towpath("delete", "-f", "-", "--dry-run", stdin=json.dumps(only("web")), check=False)
     assert done.returncode == 1 and "db" in done.stderr
+
+
+def test_flows_that_only_the_history_has(clean, pods):
+    """After a restart the log in memory is empty."""
+    port = port_new()
+    for _ in range(3):
+        assert tcp_works(pods["spy"], pods["db"], 4, port=port)
+
+    def recorded():
+        if len(clean.flows(port=port, type="new")) < 3:
+            return False
+        status = clean.status()
+        return status["flow_history"]["kept"] >= status["flow_log"]["records"]
+
+    assert wait_for(recorded)
+    clean.restart()
+    for _ in range(2):
+        said = effects(clean, "apply", only("web"))
+        found = [(ends(f), f["before"], f["after"], f["ports"], f["count"]) for f in said["flows"]]
+        assert found == [(("spy", "db"), "allow", "deny", [f"{port}/tcp"], 3)]
+        # Seen once more, in memory; both count.
+        assert tcp_works(pods["web"], pods["db"], 4, port=port)
+    missing = policy_object("shop", "missing", {}, ingress=[])
+    done = clean.towpath("delete", "-f", "-", "--dry-run", stdin=json.dumps(missing), check=False)
+    assert done.returncode == 1 and "missing" in done.stderr
