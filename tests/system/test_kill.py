@@ -241,9 +241,10 @@ def prepare(shop, name):
 def plan(rng, positions, shop):
     """Every position of every operation once, the rest by chance."""
     placed = {name: list(range(1, positions[name] + 1)) for name in CYCLE}
-    for count in range(max(KILLS, sum(positions.values()) + CHANCE)):
+    total = max(KILLS, sum(positions.values()) + CHANCE)
+    for count in range(total):
         left = sum(map(len, placed.values()))
-        if left and rng.random() < left / (KILLS - count):
+        if left and rng.random() < left / (total - count):
             # What can go without preparation first, what has the most left among it.
             name = max(CYCLE, key=lambda n: (bool(placed[n]) and possible(shop, n), len(placed[n])))
             yield name, "at", placed[name].pop(0), 0
