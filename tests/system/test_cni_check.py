@@ -9,6 +9,7 @@ import json
 import pytest
 
 from cni import Attachment, container, endpoints, left
+from netns import run
 from node import Node, policy_object
 from traffic import wait_for
 
@@ -76,31 +77,18 @@ def test_D4_check_sees_forwarding(node, attachment, family):
 
 
 def test_D4_check_sees_a_missing_program(node, attachment):
-    """A link that lost its pin is gone from the interface, until the agent looks: once a second
-    it puts links back, so one of several questions asked at once meets the gap."""
+    """A link that was detached by force stays off until the agent looks, once a second; so one of
+    several questions asked at once meets the gap."""
     attachment.add_ok()
     index = node.netns.ifindex(attachment.port())
 
     def missed():
-        pins = list((node.run_dir / "bpf").rglob(f"port_*_{index}"))
-        pins[0].unlink()
+        pin = node.run_dir / "bpf/links" / f"port_in_{index}"
+        run("bpftool", "link", "detach", "pinned", str(pin))
         return attachment.check().code == 103
 
     assert any(missed() for _ in range(20))
-    assert wait_for(lambda: attachment.check().code == 0, 5)
-
-
-@pytest.mark.parametrize("named", ("web", "client", "nobody"))
-def test_D4_check_after_a_policy_tells_pods_apart(clean, named):
-    """Which changes the identity of a pod that the policy does not select."""
-    node = clean
-    pods = [node.add_pod("shop", name, {"app": name}) for name in ("web", "client")]
-    web = {"matchLabels": {"app": "web"}}
-    for app in ("other", named, "other"):
-        peer = {"podSelector": {"matchLabels": {"app": app}}}
-        node.apply(policy_object("shop", "web", web, ingress=[{"from": [peer]}]))
-        for pod in pods:
-            node.cni_result("CHECK", pod, config={**pod.config, "prevResult": pod.result})
+    assert wait_for(lambda: attachment.check().code == 0, 10)
 
 
 def test_D4_check_without_agent():
