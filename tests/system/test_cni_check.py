@@ -91,6 +91,18 @@ def test_D4_check_sees_a_missing_program(node, attachment):
     assert wait_for(lambda: attachment.check().code == 0, 10)
 
 
+def test_D4_check_after_a_policy_tells_pods_apart(clean, named):
+    """Which changes the identity of a pod that the policy does not select."""
+    node = clean
+    pods = [node.add_pod("shop", name, {"app": name}) for name in ("web", "client")]
+    web = {"matchLabels": {"app": "web"}}
+    for app in ("other", named, "other"):
+        peer = {"podSelector": {"matchLabels": {"app": app}}}
+        node.apply(policy_object("shop", "web", web, ingress=[{"from": [peer]}]))
+        for pod in pods:
+            node.cni_result("CHECK", pod, config={**pod.config, "prevResult": pod.result})
+
+
 def test_D4_check_without_agent():
     with Node() as node, container() as netns:
         one = Attachment(node, netns)
