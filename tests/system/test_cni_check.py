@@ -91,6 +91,7 @@ def test_D4_check_sees_a_missing_program(node, attachment):
     assert wait_for(lambda: attachment.check().code == 0, 10)
 
 
+@pytest.mark.parametrize("named", ("web", "client", "nobody"))
 def test_D4_check_after_a_policy_tells_pods_apart(clean, named):
     """Which changes the identity of a pod that the policy does not select."""
     node = clean
