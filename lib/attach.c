@@ -373,8 +373,7 @@ static int filter_remove(void *arg, enum hook_kind kind, uint32_t ifindex)
 	return 0;
 }
 
-/* Unlinks all pins below path, depth first; folders too. */
-static int tree_remove(const char *path)
+int pins_remove(const char *path)
 {
 	struct dirent *entry;
 	DIR *dir = opendir(path);
@@ -393,7 +392,7 @@ static int tree_remove(const char *path)
 		if (lstat(below, &st))
 			continue;
 		if (S_ISDIR(st.st_mode))
-			res = tree_remove(below) ?: res;
+			res = pins_remove(below) ?: res;
 		else if (unlink(below))
 			res = -errno;
 		if (S_ISDIR(st.st_mode))
@@ -413,6 +412,6 @@ int datapath_uninstall(const char *pin_dir)
 	/* The programs first, so that none runs without its jumps. */
 	clsact_each(filter_remove, NULL);
 	snprintf(links, sizeof(links), "%.3900s/links", pin_dir);
-	res = tree_remove(links);
-	return tree_remove(pin_dir) ?: res;
+	res = pins_remove(links);
+	return pins_remove(pin_dir) ?: res;
 }

@@ -163,6 +163,9 @@ int datapath_ring_add(struct datapath *dp, int fd);
 /* The names behind tw_kernel_reason_name(); NULL: none. Borrowed. */
 void tw_kernel_reasons_set(char *const names[TW_KERNEL_REASONS]);
 
+/* Unlinks all pins below path, depth first, and the folders there; path itself stays. */
+int pins_remove(const char *path);
+
 /* Raw bpf map access by name, over the skeleton. */
 int datapath_fd(const struct datapath *dp, const char *map);
 

@@ -556,23 +556,10 @@ void migrate_before_links(struct datapath *dp, struct datapath_migration *result
 	}
 }
 
-static void folder_drop(const struct datapath *dp, uint32_t layout)
-{
-	char path[PATH_MAX];
-	struct dirent *entry;
-
-	snprintf(path, sizeof(path), "%.3800s/maps/v%u", dp->pin_dir, layout);
-	DIR *dir = opendir(path);
-	while (dir && (entry = readdir(dir)))
-		unlinkat(dirfd(dir), entry->d_name, 0);
-	if (dir)
-		closedir(dir);
-	rmdir(path);
-}
-
 void migrate_after_links(struct datapath *dp, struct datapath_migration *result)
 {
 	struct layouts from = layouts_other(dp);
+	char path[PATH_MAX];
 
 	if (!from.n)
 		return;
@@ -580,6 +567,8 @@ void migrate_after_links(struct datapath *dp, struct datapath_migration *result)
 	result->lost = 0; /* those come again */
 	for (size_t i = 0; i < from.n; i++) {
 		migrate_layout_flows(dp, from.v[i], result);
-		folder_drop(dp, from.v[i]);
+		snprintf(path, sizeof(path), "%.3800s/maps/v%u", dp->pin_dir, from.v[i]);
+		pins_remove(path);
+		rmdir(path);
 	}
 }

@@ -222,28 +222,20 @@ int program_fd(const struct datapath *dp, const struct bpf_program *prog)
 
 /* ---- leaving for the next one ------------------------------------------------------------------ */
 
-static void folder_remove(const struct datapath *dp, const char *name)
-{
-	char path[PATH_MAX];
-	struct dirent *entry;
-
-	snprintf(path, sizeof(path), "%.3800s/%.255s", dp->pin_dir, name);
-	DIR *dir = opendir(path);
-	while (dir && (entry = readdir(dir)))
-		unlinkat(dirfd(dir), entry->d_name, 0);
-	if (dir)
-		closedir(dir);
-	rmdir(path);
-}
-
 void programs_forget(const struct datapath *dp)
 {
 	DIR *dir = opendir(dp->pin_dir);
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir)))
-		if (!strncmp(entry->d_name, "progs_", 6))
-			folder_remove(dp, entry->d_name);
+	while (dir && (entry = readdir(dir))) {
+		char path[PATH_MAX];
+
+		if (strncmp(entry->d_name, "progs_", 6))
+			continue;
+		snprintf(path, sizeof(path), "%.3800s/%.255s", dp->pin_dir, entry->d_name);
+		pins_remove(path);
+		rmdir(path);
+	}
 	if (dir)
 		closedir(dir);
 }
