@@ -13,17 +13,8 @@
 #define TW_FLOW_H
 
 #include "maps.h"
+#include "wire.h"
 
-#define PROTO_ICMP 1
-#define PROTO_TCP 6
-#define PROTO_UDP 17
-#define PROTO_ICMP6 58
-#define PROTO_SCTP 132
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
 #define TCP_KEPT (TCP_FIN | TCP_SYN | TCP_RST)
 
 #define barrier() asm volatile("" ::: "memory")

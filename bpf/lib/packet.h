@@ -14,37 +14,10 @@
 #include "flow.h"
 
 #define L3_OFF ETH_HLEN
-#define IPV6_EXT_MAX 6
-#define IP_MF 0x2000
-#define IP_OFFSET 0x1fff
-
-/* How odd the ICMP type is: carried by identifier, an error about a flow, or neither. */
-enum icmp_class { ICMP_CLASS_ECHO, ICMP_CLASS_ERROR, ICMP_CLASS_OTHER };
-
-static __always_inline enum icmp_class icmp_classify(__u8 proto, __u8 type)
-{
-	if (proto == PROTO_ICMP) {
-		if (type == 8 || type == 0)
-			return ICMP_CLASS_ECHO;
-		if (type == 3 || type == 11 || type == 12)
-			return ICMP_CLASS_ERROR;
-		return ICMP_CLASS_OTHER;
-	}
-	if (type == 128 || type == 129)
-		return ICMP_CLASS_ECHO;
-	return type >= 1 && type <= 4 ? ICMP_CLASS_ERROR : ICMP_CLASS_OTHER;
-}
 
 static __always_inline bool icmp_is_request(__u8 proto, __u8 type)
 {
 	return type == (proto == PROTO_ICMP ? 8 : 128);
-}
-
-static __always_inline void addr_map4(union tw_addr *out, __be32 addr)
-{
-	out->quad[0] = 0;
-	out->word[2] = bpf_htonl(0xffff);
-	out->word[3] = addr;
 }
 
 /* Ports of a transport header at p->l4_off, or the ICMP identifier. 0 or a drop reason. */
@@ -151,11 +124,11 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 			__be32 id;
 		} ext;
 
-		if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
+		if (!proto_is_extension(next))
 			break;
 		if (bpf_skb_load_bytes(skb, off, &ext, sizeof(ext)))
 			return TW_REASON_TRUNCATED;
-		if (next == 44) {
+		if (next == PROTO_FRAGMENT) {
 			/* A fragment of a fragment would be a first and a later one at once. */
 			if (fragment)
 				return TW_REASON_MALFORMED;
@@ -170,15 +143,14 @@ static __always_inline int packet_parse6(struct __sk_buff *skb, struct packet *p
 			/* An atomic fragment (RFC 6946) is a whole packet. */
 			if (ext.offset & bpf_htons(1))
 				p->flags |= PACKET_FRAG_FIRST;
-		} else if (next == 51) {
+		} else if (next == PROTO_AH) {
 			off += (ext.len + 2u) * 4;
 		} else {
 			off += (ext.len + 1u) * 8;
 		}
 		next = ext.next;
 	}
-	if (!(p->flags & PACKET_FRAG_LATER) &&
-	    (next == 0 || next == 43 || next == 44 || next == 51 || next == 60))
+	if (!(p->flags & PACKET_FRAG_LATER) && proto_is_extension(next))
 		return TW_REASON_EXT_HEADERS;
 	/* What is written to is found by the low bits of l4_off; a TCP header fits behind it. */
 	if (off > HEADERS_MAX - 21)

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * The edge: XDP on uplinks. A frame goes through the stages in this order, and each of them may
+ * end it, counted by its reason or rule (edge_count.h):
+ *
+ *	parse to the addresses -> parse the rest -> pass
+ *
+ * Stages that the settings switch off are pruned by the verifier when the program is loaded.
+ */
+#include "lib/edge_count.h"
+#include "lib/edge_maps.h"
+#include "lib/edge_packet.h"
+
+SEC("xdp.frags")
+int tw_edge(struct xdp_md *xdp)
+{
+	struct edge_packet p;
+	__u32 reason = edge_packet_ip(xdp, &p);
+
+	if (unlikely(reason == TW_EDGE_NOT_IP))
+		return edge_pass(xdp, &p, TW_EDGE_NOT_IP);
+	if (unlikely(reason))
+		return edge_drop(&p, reason);
+	if (tw_edge_settings.parse) {
+		reason = edge_packet_rest(xdp, &p);
+		if (unlikely(reason))
+			return edge_drop(&p, reason);
+	}
+	return edge_pass(xdp, &p, TW_EDGE_PASS);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What the edge (bpf/edge.bpf.c, XDP) and the user side share, as abi.h does for the container
+ * data path. Rules of abi.h hold here, too: no layout twice, byte order in the type, any change of
+ * a layout raises TW_EDGE_ABI_VERSION. Maps are named tw_edge_*, one object has them all.
+ */
+#ifndef TOWPATH_EDGE_ABI_H
+#define TOWPATH_EDGE_ABI_H
+
+#include <towpath/abi.h>
+
+#define TW_EDGE_ABI_VERSION 1
+
+/* ---- verdicts ---------------------------------------------------------------------------- */
+
+/*
+ * What becomes of a frame, when no rule of the user's says it. X(symbol, name, drops, sentence):
+ * the name is what people see, and is stable; `drops` is 1 where the frame ends here. Add at the
+ * end only.
+ */
+#define TW_EDGE_REASONS(X)                                                                         \
+	X(PASS, "pass", 0, "given to the stack")                                                   \
+	X(NOT_IP, "not_ip", 0, "neither IPv4 nor IPv6, given to the stack")                        \
+	X(TRUNCATED, "truncated", 1, "shorter than its own headers say")                           \
+	X(MALFORMED, "malformed", 1, "headers contradict each other")                              \
+	X(EXT_HEADERS, "extension_headers", 1, "more IPv6 extension headers than are followed")    \
+	X(VLAN_DEPTH, "vlan_depth", 1, "more VLAN tags than are followed")                         \
+	X(INTERNAL, "internal", 1, "a map look-up that cannot fail did (agent bug)")
+
+#define TW_EDGE_REASON_ENUM(sym, name, drops, text) TW_EDGE_##sym,
+enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT };
+#undef TW_EDGE_REASON_ENUM
+
+/*
+ * tw_edge_count[], per CPU: struct tw_metric (abi.h), first by enum tw_edge_reason, from
+ * TW_EDGE_FIRST_RULE on by the number of the rule or list that decided.
+ */
+#define TW_EDGE_FIRST_RULE 64u
+#define TW_EDGE_COUNTERS 4096u
+
+/* ---- settings and live switches ----------------------------------------------------------- */
+
+/*
+ * Load-time settings: `const volatile struct tw_edge_settings` in .rodata, so the verifier prunes
+ * the stages that are off. 0 everywhere: frames are parsed as far as IP, counted and passed.
+ */
+struct tw_edge_settings {
+	__u32 hz;    /* jiffies a second of this kernel */
+	__u8 jumbo;  /* a frame may have fragments (xdp.frags): its length is asked for */
+	__u8 parse;  /* a stage behind the source filter needs ports: parse the whole header */
+	__u8 pad[2]; /* zero */
+};
+
+/* tw_edge_config: one mmapable element. The agent writes, programs read. */
+struct tw_edge_config {
+	__u32 abi_version;
+	__u32 pad[15]; /* a cache line */
+};
+
+_Static_assert(sizeof(struct tw_edge_config) == 64, "edge config");
+_Static_assert((int)TW_EDGE_REASON_COUNT <= (int)TW_EDGE_FIRST_RULE, "edge reasons");
+
+#endif

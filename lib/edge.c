@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "edge.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "datapath_internal.h"
+#include "edge.skel.h"
+#include "edge_internal.h"
+
+#ifndef BPF_F_XDP_HAS_FRAGS
+#define BPF_F_XDP_HAS_FRAGS (1U << 5)
+#endif
+
+void edge_settings_default(struct tw_edge_settings *out)
+{
+	struct tw_settings dp;
+
+	datapath_settings_default(&dp);
+	*out = (struct tw_edge_settings){ .hz = dp.hz };
+}
+
+/* ---- pins -------------------------------------------------------------------------------- */
+
+static void edge_map_path(const struct edge *edge, const struct bpf_map *map, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%.3900s/maps/v%d/%s", edge->pin_dir, TW_EDGE_ABI_VERSION,
+		 bpf_map__name(map));
+}
+
+static int folders_make(const struct edge *edge)
+{
+	static const char *const names[] = { "", "/links", "/maps", "/maps/v%d" };
+	char path[PATH_MAX], name[32];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(name, sizeof(name), names[i], TW_EDGE_ABI_VERSION);
+		snprintf(path, sizeof(path), "%.3900s%s", edge->pin_dir, name);
+		if (mkdir(path, 0700) && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Takes over a map that is pinned, or that an open skeleton has. */
+static int map_take(const struct edge *edge, const struct edge_bpf *from, struct bpf_map *map)
+{
+	char path[PATH_MAX];
+	int fd, res;
+
+	if (bpf_map__is_internal(map))
+		return 0;
+	if (from)
+		return bpf_map__reuse_fd(
+			map, bpf_object__find_map_fd_by_name(from->obj, bpf_map__name(map)));
+	if (!edge->pin_dir[0])
+		return 0;
+	edge_map_path(edge, map, path);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	res = bpf_map__reuse_fd(map, fd);
+	close(fd);
+	return res;
+}
+
+static int maps_take(const struct edge *edge, const struct edge_bpf *from, struct edge_bpf *skel)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, skel->obj)
+	{
+		int res = map_take(edge, from, map);
+
+		if (res)
+			return res;
+	}
+	return 0;
+}
+
+static int maps_pin_missing(const struct edge *edge)
+{
+	struct bpf_map *map;
+	char path[PATH_MAX];
+
+	bpf_object__for_each_map(map, edge->skel->obj)
+	{
+		if (bpf_map__is_internal(map))
+			continue;
+		edge_map_path(edge, map, path);
+		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+static int skel_load(const struct edge *edge, const struct edge_bpf *from,
+		     const struct tw_edge_settings *settings, bool frags, struct edge_bpf **out)
+{
+	struct edge_bpf *skel = edge_bpf__open();
+	int res;
+
+	if (!skel)
+		return -errno;
+	memcpy((void *)&skel->rodata->tw_edge_settings, settings, sizeof(*settings));
+	if (!frags)
+		bpf_program__set_flags(skel->progs.tw_edge, 0);
+	res = maps_take(edge, from, skel);
+	if (!res)
+		res = edge_bpf__load(skel);
+	if (res) {
+		edge_bpf__destroy(skel);
+		return res;
+	}
+	*out = skel;
+	return 0;
+}
+
+/* Kernels before 5.18 have no frames of several buffers. */
+static int edge_load(const struct edge *edge, const struct edge_bpf *from,
+		     const struct tw_edge_settings *settings, struct edge_bpf **out)
+{
+	int res = skel_load(edge, from, settings, true, out);
+
+	return res == -EINVAL ? skel_load(edge, from, settings, false, out) : res;
+}
+
+static int edge_prepare(struct edge *edge, const struct edge_options *opts, char *err,
+			size_t err_len)
+{
+	uint32_t zero = 0;
+	struct tw_edge_config config = { .abi_version = TW_EDGE_ABI_VERSION };
+	int res = 0;
+
+	edge->settings = opts->settings;
+	if (opts->pin_dir) {
+		snprintf(edge->pin_dir, sizeof(edge->pin_dir), "%.3900s/edge", opts->pin_dir);
+		res = folders_make(edge);
+	}
+	if (res) {
+		datapath_message(err, err_len, "cannot pin below %s: %s", edge->pin_dir,
+				 strerror(-res));
+		return res;
+	}
+	res = edge_load(edge, NULL, &edge->settings, &edge->skel);
+	if (res) {
+		datapath_message(err, err_len, "the kernel refused the edge's program: %s",
+				 strerror(-res));
+		return res;
+	}
+	/* Taken over or new: NOEXIST has no meaning for an array, and the value is the same. */
+	if (bpf_map_update_elem(bpf_map__fd(edge->skel->maps.tw_edge_config), &zero, &config,
+				BPF_ANY))
+		return -errno;
+	res = edge->pin_dir[0] ? maps_pin_missing(edge) : 0;
+	if (res)
+		datapath_message(err, err_len, "cannot pin below %s: %s", edge->pin_dir,
+				 strerror(-res));
+	return res;
+}
+
+int edge_open(struct edge **out, const struct edge_options *opts, char *err, size_t err_len)
+{
+	struct edge *edge = calloc(1, sizeof(*edge));
+	int res;
+
+	if (!edge)
+		return -ENOMEM;
+	res = edge_prepare(edge, opts, err, err_len);
+	if (res) {
+		edge_close(edge);
+		return res;
+	}
+	*out = edge;
+	return 0;
+}
+
+void edge_close(struct edge *edge)
+{
+	if (!edge)
+		return;
+	for (size_t i = 0; i < edge->n_links; i++)
+		close(edge->links[i].fd);
+	free(edge->links);
+	edge_bpf__destroy(edge->skel);
+	free(edge);
+}
+
+int edge_switch(struct edge *edge, char *err, size_t err_len)
+{
+	int res = edge_links_update(edge, edge_prog_fd(edge));
+
+	if (res)
+		datapath_message(err, err_len, "cannot switch the devices of %s: %s", edge->pin_dir,
+				 strerror(-res));
+	return res;
+}
+
+int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char *err,
+		size_t err_len)
+{
+	struct edge_bpf *skel, *before = edge->skel;
+	int res;
+
+	if (!memcmp(settings, &edge->settings, sizeof(*settings)))
+		return 0;
+	res = edge_load(edge, before, settings, &skel);
+	if (res) {
+		datapath_message(err, err_len, "the kernel refused the edge's program: %s",
+				 strerror(-res));
+		return res;
+	}
+	edge->skel = skel;
+	res = edge_switch(edge, err, err_len);
+	if (res) {
+		edge->skel = before;
+		edge_bpf__destroy(skel);
+		return res;
+	}
+	edge->settings = *settings;
+	edge_bpf__destroy(before);
+	return 0;
+}
+
+/* ---- counts and names ---------------------------------------------------------------------- */
+
+int edge_count_read(const struct edge *edge, uint32_t counter, struct tw_metric *out)
+{
+	if (counter >= TW_EDGE_COUNTERS)
+		return -EINVAL;
+	return datapath_metric_sum(bpf_map__fd(edge->skel->maps.tw_edge_count), counter, out);
+}
+
+#define REASON_ROW(sym, name, drops, text) { name, text, drops },
+static const struct {
+	const char *name, *text;
+	bool drops;
+} reasons[] = { TW_EDGE_REASONS(REASON_ROW) };
+
+const char *tw_edge_reason_name(uint32_t reason)
+{
+	return reason < TW_EDGE_REASON_COUNT ? reasons[reason].name : NULL;
+}
+
+const char *tw_edge_reason_text(uint32_t reason)
+{
+	return reason < TW_EDGE_REASON_COUNT ? reasons[reason].text : NULL;
+}
+
+bool tw_edge_reason_drops(uint32_t reason)
+{
+	return reason < TW_EDGE_REASON_COUNT && reasons[reason].drops;
+}
+
+int edge_prog_fd(const struct edge *edge)
+{
+	return bpf_program__fd(edge->skel->progs.tw_edge);
+}
+
+int edge_map_fd(const struct edge *edge, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(edge->skel->obj, name);
+}
