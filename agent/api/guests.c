@@ -2,9 +2,10 @@
 /*
  * Who is connected, and for how long each has been at its request. Silence alone is no measure: a
  * client that sends a byte now and then is never silent. So an exchange, which is a request and
- * its answer, has an end; and when nearly all places are taken, whoever has been at its exchange
- * longest makes room for who comes. Streams of flows have a number of their own and are not
- * counted here once they run.
+ * its answer, has an end; and when nearly all places are taken, the process that holds the most of
+ * them gives up the one that has been at its exchange longest: a flood makes room for itself, and
+ * who has one connection keeps it. Streams of flows have a number of their own and are not counted
+ * here once they run.
  */
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -18,6 +19,7 @@
 struct guest {
 	struct MHD_Connection *connection;
 	int fd;
+	pid_t pid;		   /* who connected */
 	uint64_t since;		   /* ms; begin of its exchange */
 	struct guest *prev, *next; /* by `since`, the oldest first */
 };
@@ -37,21 +39,52 @@ static void guest_dismiss(struct api *api, struct guest *g)
 	api->n_guests--;
 }
 
+static unsigned int guests_of(const struct api *api, pid_t pid)
+{
+	const struct guest *g;
+	unsigned int n = 0;
+
+	DL_FOREACH(api->guests, g)
+		n += g->pid == pid;
+	return n;
+}
+
+/* The oldest of the process with the most. Some 12 000 steps, and only when places are short. */
+static struct guest *guest_choose(const struct api *api)
+{
+	struct guest *g, *chosen = NULL;
+	unsigned int most = 0;
+
+	DL_FOREACH(api->guests, g) {
+		unsigned int n = guests_of(api, g->pid);
+
+		if (n > most) {
+			most = n;
+			chosen = g;
+		}
+	}
+	return chosen;
+}
+
 static void guest_come(struct api *api, struct MHD_Connection *connection, void **context)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct guest *g = info ? calloc(1, sizeof(*g)) : NULL;
+	struct ucred peer = {};
+	socklen_t len = sizeof(peer);
 
 	*context = g;
 	if (!g)
 		return;
 	g->connection = connection;
 	g->fd = info->connect_fd;
+	if (!getsockopt(g->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		g->pid = peer.pid;
 	g->since = now_ms(api);
 	DL_APPEND(api->guests, g);
 	if (++api->n_guests + api->n_streams > CONNECTIONS_MAX - ROOM)
-		guest_dismiss(api, api->guests);
+		guest_dismiss(api, guest_choose(api));
 }
 
 static void guest_go(struct api *api, struct guest *g)
