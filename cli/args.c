@@ -22,6 +22,29 @@ void cli_args_free(struct cli *cli)
 	free(cli->getopt_short_options);
 }
 
+const char *cli_word(const struct cli_command *command)
+{
+	const char *space = strrchr(command->name, ' ');
+
+	return space ? space + 1 : command->name;
+}
+
+const struct cli_command *cli_group_find(const struct cli_command *group, const char *word)
+{
+	for (const struct cli_command *const *c = group->commands; c && *c; c++)
+		if (!strcmp(cli_word(*c), word))
+			return *c;
+	return NULL;
+}
+
+bool cli_option_shadowed(const struct cli_command *command, const struct cli_option *common)
+{
+	for (const struct cli_option *o = command->options; o && o->id; o++)
+		if (o->id == common->id)
+			return true;
+	return false;
+}
+
 static size_t options_count(const struct cli_option *o)
 {
 	size_t n = 0;
@@ -45,9 +68,11 @@ static void args_prepare(struct cli *cli)
 	cli->getopt_short_options = s;
 	*s++ = ':'; /* a missing argument is told apart from an unknown option */
 	for (size_t t = 0; t < 2; t++) {
-		for (const struct cli_option *o = tables[t]; o && o->id; o++, l++) {
-			*l = (struct option){ o->name, o->arg ? required_argument : no_argument,
-					      NULL, o->id };
+		for (const struct cli_option *o = tables[t]; o && o->id; o++) {
+			if (t && cli_option_shadowed(cli->command, o))
+				continue;
+			*l++ = (struct option){ o->name, o->arg ? required_argument : no_argument,
+						NULL, o->id };
 			if (o->id >= CLI_LONG)
 				continue;
 			*s++ = (char)o->id;
@@ -107,11 +132,11 @@ static bool common_option(struct cli *cli, int id)
 	}
 }
 
-static bool is_common(int id)
+static bool is_common(const struct cli *cli, int id)
 {
 	for (const struct cli_option *o = cli_common_options; o->id; o++)
 		if (o->id == id)
-			return true;
+			return !cli_option_shadowed(cli->command, o);
 	return false;
 }
 
@@ -137,7 +162,7 @@ int cli_getopt(struct cli *cli, int argc, char **argv)
 				cli_usage(cli, "there is no option %s", argv[optind - 1]);
 			return '?';
 		}
-		if (is_common(id)) {
+		if (is_common(cli, id)) {
 			if (!common_option(cli, id))
 				return '?';
 			continue;
@@ -174,31 +199,34 @@ bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_c
 	return true;
 }
 
-static void help_options(const struct cli_option *o, const char *output, FILE *to)
+static void help_option(const struct cli_option *o, const char *output, FILE *to)
 {
-	for (; o && o->id; o++) {
-		char left[64];
-		char letter[8] = "    ";
+	char left[64];
+	char letter[8] = "    ";
 
-		if (o->id < CLI_LONG)
-			snprintf(letter, sizeof(letter), "-%c, ", o->id);
-		snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
-			 o->arg ? o->arg : "");
-		fprintf(to, "  %-26s %s%s\n", left, o->help, o->id == 'o' ? output : "");
-	}
+	if (o->id < CLI_LONG)
+		snprintf(letter, sizeof(letter), "-%c, ", o->id);
+	snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
+		 o->arg ? o->arg : "");
+	fprintf(to, "  %-26s %s%s\n", left, o->help, o->id == 'o' ? output : "");
 }
 
 void cli_help(const struct cli_command *c, FILE *to)
 {
+	const char *output = c->lines ? ", or compact" : c->wide ? ", or wide" : "";
+
 	fprintf(to, "%s\n\nUsage: towpath %s %s\n", c->summary, c->name, c->usage);
+	if (c->commands)
+		fprintf(to, "\nCommands:\n");
+	for (const struct cli_command *const *sub = c->commands; sub && *sub; sub++)
+		fprintf(to, "  %-12s %s\n", cli_word(*sub), (*sub)->summary);
 	if (c->details)
 		fprintf(to, "\n%s", c->details);
 	fprintf(to, "\nOptions:\n");
-	help_options(c->options, "", to);
-	help_options(cli_common_options,
-		     c->lines  ? ", or compact"
-		     : c->wide ? ", or wide"
-			       : "",
-		     to);
+	for (const struct cli_option *o = c->options; o && o->id; o++)
+		help_option(o, "", to);
+	for (const struct cli_option *o = cli_common_options; o->id; o++)
+		if (!cli_option_shadowed(c, o))
+			help_option(o, output, to);
 	fprintf(to, "\nExamples:\n%s", c->examples);
 }

@@ -41,6 +41,10 @@ struct cli_option {
 
 struct cli;
 
+/*
+ * A command; or a group of commands (`towpath program build`), which has `commands` and no `run`:
+ * each of them is a command of its own, with options and help, and a name of two words.
+ */
 struct cli_command {
 	const char *name;
 	const char *usage;		  /* what follows "towpath NAME" */
@@ -54,6 +58,7 @@ struct cli_command {
 	bool wide;  /* has -o wide */
 	bool rest;  /* a command of the user's follows "--" */
 	int (*run)(struct cli *cli, int argc, char **argv);
+	const struct cli_command *const *commands; /* of a group, ends with NULL */
 };
 
 extern const struct cli_command *const cli_commands[]; /* ends with NULL */
@@ -84,6 +89,12 @@ int cli_usage(const struct cli *cli, const char *fmt, ...) __attribute__((format
 /* Refuses operands that the command does not take; true when there are too many or few. */
 bool cli_operands(const struct cli *cli, int argc, int min, int max, int *exit_code);
 void cli_help(const struct cli_command *command, FILE *to);
+/* The word that a command of a group goes by. */
+const char *cli_word(const struct cli_command *command);
+/* The command of a group that a word names; NULL: none. */
+const struct cli_command *cli_group_find(const struct cli_command *group, const char *word);
+/* Whether a command has an option of its own that stands for this one of all commands. */
+bool cli_option_shadowed(const struct cli_command *command, const struct cli_option *common);
 void cli_args_free(struct cli *cli);
 extern const struct cli_option cli_common_options[];
 
@@ -184,6 +195,9 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
 	cmd_rm, cmd_flows, cmd_explain, cmd_policy, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
-	cmd_completion, cmd_top;
+	cmd_completion, cmd_top, cmd_program;
+
+/* Of `towpath program`. */
+extern const struct cli_command cmd_program_build;
 
 #endif

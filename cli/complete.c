@@ -15,8 +15,8 @@
 /* What stands before the word under the cursor. */
 struct typed {
 	const struct cli_command *command;
-	const char *option; /* whose argument the word is; NULL: none's */
-	const char *first;  /* operand; NULL: none yet */
+	const struct cli_option *option; /* whose argument the word is; NULL: none's */
+	const char *first;		 /* operand; NULL: none yet */
 	size_t operands;
 	const char *ns; /* of -n; NULL: not given */
 	bool rest;	/* behind "--" */
@@ -47,13 +47,20 @@ static void offer_listed(const char *const *words, const char *begin)
 	}
 }
 
-static void offer_options(const struct cli_option *o, const char *begin)
+static void offer_option(const struct cli_option *o, const char *begin)
 {
-	for (; o && o->id; o++) {
-		cleanup_(cleanup_free) char *text = cli_printf("--%s", o->name);
+	cleanup_(cleanup_free) char *text = cli_printf("--%s", o->name);
 
-		offer(text, begin);
-	}
+	offer(text, begin);
+}
+
+static void offer_options(const struct cli_command *c, const char *begin)
+{
+	for (const struct cli_option *o = c->options; o && o->id; o++)
+		offer_option(o, begin);
+	for (const struct cli_option *o = cli_common_options; o->id; o++)
+		if (!cli_option_shadowed(c, o))
+			offer_option(o, begin);
 }
 
 /* ---- names of the agent's ------------------------------------------------------------------- */
@@ -172,20 +179,20 @@ static void offer_argument(struct cli *cli, const struct typed *t, const char *b
 		{ "proto", false, { "tcp", "udp", "sctp", "icmp", "icmpv6" } },
 	};
 	const struct typed anywhere = { .command = t->command };
+	const char *option = t->option->name;
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
-		if (!strcmp(t->option, known[i].option))
+		if (!strcmp(option, known[i].option))
 			(known[i].list ? offer_listed : offer_words)(known[i].words, begin);
-	if (!strcmp(t->option, "output"))
+	if (t->option->id == 'o' && !strcmp(t->option->arg, "FORMAT"))
 		offer_output(t, begin);
-	else if (!strcmp(t->option, "namespace"))
+	else if (!strcmp(option, "namespace"))
 		offer_objects(cli, "namespaces", &anywhere, begin);
-	else if (!strcmp(t->option, "reason"))
+	else if (!strcmp(option, "reason"))
 		offer_reasons(begin);
-	else if (!strcmp(t->option, "policy"))
+	else if (!strcmp(option, "policy"))
 		offer_objects(cli, "networkpolicies", &anywhere, begin);
-	else if (!strcmp(t->option, "from") || !strcmp(t->option, "to") ||
-		 !strcmp(t->option, "with"))
+	else if (!strcmp(option, "from") || !strcmp(option, "to") || !strcmp(option, "with"))
 		offer_ends(cli, t, begin);
 }
 
@@ -222,7 +229,7 @@ static void typed_read(struct typed *t, struct cli *cli, int argc, char **argv)
 		if (!o || !o->arg)
 			continue;
 		if (++i == argc)
-			t->option = o->name;
+			t->option = o;
 		else if (!strcmp(o->name, "namespace"))
 			t->ns = argv[i];
 		else if (!strcmp(o->name, "socket"))
@@ -269,14 +276,25 @@ int cli_complete(struct cli *cli, int argc, char **argv)
 	if (!*c)
 		return CLI_OK;
 	t.command = *c;
+	if (t.command->commands) {
+		if (argc == 2) {
+			for (c = t.command->commands; *c; c++)
+				offer(cli_word(*c), begin);
+			return CLI_OK;
+		}
+		t.command = cli_group_find(t.command, argv[1]);
+		if (!t.command)
+			return CLI_OK;
+		argc--;
+		argv++;
+	}
 	typed_read(&t, cli, argc - 2, argv + 1);
 	if (t.rest)
 		return CLI_OK;
 	if (t.option) {
 		offer_argument(cli, &t, begin);
 	} else if (begin[0] == '-') {
-		offer_options(t.command->options, begin);
-		offer_options(cli_common_options, begin);
+		offer_options(t.command, begin);
 	} else {
 		offer_operand(cli, &t, begin);
 	}

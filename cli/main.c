@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cmd_status,   &cmd_apply, &cmd_delete,	   &cmd_get,	    &cmd_run,	&cmd_exec,
-	&cmd_rm,       &cmd_flows, &cmd_explain,   &cmd_policy,	    &cmd_trace, &cmd_top,
-	&cmd_features, &cmd_cni,   &cmd_uninstall, &cmd_completion, NULL,
+	&cmd_status,  &cmd_apply,    &cmd_delete,  &cmd_get,	   &cmd_run,	    &cmd_exec,
+	&cmd_rm,      &cmd_flows,    &cmd_explain, &cmd_policy,	   &cmd_trace,	    &cmd_top,
+	&cmd_program, &cmd_features, &cmd_cni,	   &cmd_uninstall, &cmd_completion, NULL,
 };
 
 static void main_help(FILE *to)
@@ -40,6 +40,33 @@ static int rest_cut(struct cli *cli, int argc, char **argv)
 		return i;
 	}
 	return argc;
+}
+
+/*
+ * The command of a group that the next word names, which the words then begin with; -1, or the exit
+ * status when there is none.
+ */
+static int group_enter(struct cli *cli, int *argc, char ***argv)
+{
+	const struct cli_command *group = cli->command;
+	const char *word = *argc > 1 ? (*argv)[1] : "";
+
+	if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+		cli_help(group, stdout);
+		return CLI_OK;
+	}
+	if (*argc < 2)
+		return cli_usage(cli, "something is missing: towpath %s %s", group->name,
+				 group->usage);
+	cli->command = cli_group_find(group, word);
+	if (!cli->command) {
+		cli->command = group;
+		return cli_usage(cli, "there is no \"%s\" in towpath %s %s", word, group->name,
+				 group->usage);
+	}
+	--*argc;
+	++*argv;
+	return -1;
 }
 
 int main(int argc, char **argv)
@@ -89,10 +116,14 @@ int main(int argc, char **argv)
 	argc -= optind;
 	argv += optind;
 	optind = 0; /* getopt: begin anew */
+
+	int ret = cli.command->commands ? group_enter(&cli, &argc, &argv) : -1;
+
+	if (ret >= 0)
+		return cli_finish(ret);
 	if (cli.command->rest)
 		argc = rest_cut(&cli, argc, argv);
-
-	int ret = cli.command->run(&cli, argc, argv);
+	ret = cli.command->run(&cli, argc, argv);
 
 	cli_args_free(&cli);
 	tw_client_free(cli.client);

@@ -11,7 +11,8 @@ import pytest
 from node import binary
 
 COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "policy", "trace",
-            "features", "cni", "uninstall", "completion")  # fmt: skip
+            "program", "features", "cni", "uninstall", "completion")  # fmt: skip
+GROUPS = ("program",)
 
 
 def towpath(*argv, stdin="", **env):
@@ -21,24 +22,31 @@ def towpath(*argv, stdin="", **env):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def offered(*words):
+    return towpath("--complete", *words, "").stdout.split()
+
+
+WALKED = [*COMMANDS, *(f"{group} {word}" for group in GROUPS for word in offered(group))]
+
+
+@pytest.mark.parametrize("command", WALKED)
 def test_help_has_usage_and_examples(command):
-    done = towpath(command, "--help")
+    done = towpath(*command.split(), "--help")
     assert done.returncode == 0 and not done.stderr
     assert f"Usage: towpath {command}" in done.stdout
     assert f"towpath {command}" in done.stdout.split("Examples:")[1]
     assert "--socket" in done.stdout
-    assert towpath(command, "-h").stdout == done.stdout
+    assert towpath(*command.split(), "-h").stdout == done.stdout
 
 
 def test_every_command_is_walked():
     """By the tests of this file, which have the list COMMANDS."""
-    assert set(towpath("--complete", "").stdout.split()) == set(COMMANDS)
+    assert set(offered()) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [name for name in WALKED if name not in GROUPS])
 def test_examples_use_options_that_there_are(command):
-    text = towpath(command, "--help").stdout
+    text = towpath(*command.split(), "--help").stdout
     options, examples = text.split("\nOptions:\n")[1].split("\nExamples:\n")
     known = set(re.findall(r"(?<=[ ,])(-\w|--[a-z-]+)\b", options))
     lines = [line.split(" -- ")[0] for line in examples.splitlines()]
@@ -86,6 +94,8 @@ USAGE = (
     ("explain",), ("explain", "--from", "a", "--to", "b"),
     ("explain", "--from", "a", "--to", "b", "--port", "99999"),
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
+    ("program",), ("program", "fly"), ("program", "build"), ("program", "build", "a.c", "b.c"),
+    ("program", "build", "a.txt"), ("program", "build", "a.c", "-o", "a.c"), ("program", "build", "-x", "a.c"),
     ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"), ("status", "-o", "wide"),
 )  # fmt: skip
 

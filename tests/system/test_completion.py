@@ -104,6 +104,11 @@ def test_words_of_the_program(tmp_path):
     assert bash("top", "--sort", "d") == {"drops"}
     assert bash("completion", "") == {"bash", "zsh"}
     assert bash("cni", "") >= {"install", "uninstall"}
+    assert bash("program", "bu") == {"build"}
+    assert bash("program", "build", "--out") == {"--output"}
+    (tmp_path / "count.c").touch()
+    assert bash("program", "build", f"{tmp_path}/co") == {f"{tmp_path}/count.c"}
+    assert bash("program", "build", "-o", f"{tmp_path}/co") == {f"{tmp_path}/count.c"}
     (tmp_path / "policy.yaml").touch()
     assert bash("apply", "-f", f"{tmp_path}/po") == {f"{tmp_path}/policy.yaml"}
 
