@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Private to lib/userprog_*.c. */
+#ifndef TOWPATH_USERPROG_INTERNAL_H
+#define TOWPATH_USERPROG_INTERNAL_H
+
+#include <limits.h>
+
+#include "userprog.h"
+
+struct bpf_map;
+struct btf;
+
+/* Whether libbpf may be given the file (userprog_elf.c). -EINVAL, -E2BIG with a sentence. */
+int userprog_elf_check(const struct userprog_file *f, char *err, size_t err_len);
+
+/* The name of a map's pin: without dots, which a bpffs refuses, and without the file's name. */
+void map_pin_name(const struct bpf_map *map, char buf[NAME_MAX + 1]);
+/* Belongs to the program, as its code does, and is not kept for the next one. */
+bool map_is_code(const struct bpf_map *map);
+/*
+ * Has the map that is pinned in the folder used again. -ENOENT: there is none; -EEXIST: it has
+ * another layout, which err tells (userprog_maps.c).
+ */
+int map_take(struct bpf_map *map, const struct btf *btf, const char *folder, char *err,
+	     size_t err_len);
+
+#endif

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* From an object file to a loaded program with its pins. */
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "datapath_internal.h"
+#include "userprog_internal.h"
+
+#define LOG_BYTES (256u << 10) /* of the verifier's words; their end is what counts */
+#define NAMES_SHOWN 5u
+
+struct userprog {
+	struct bpf_object *obj;
+	struct bpf_program *prog;
+	char file[256];
+	char *log;
+};
+
+/* ---- what libbpf says ------------------------------------------------------------------------ */
+
+/* The sentence of the call that this thread is in; libbpf has one receiver for all threads. */
+static _Thread_local struct {
+	char *text;
+	size_t len;
+} heard;
+
+__attribute__((format(printf, 2, 0))) static int hear(enum libbpf_print_level level,
+						      const char *format, va_list args)
+{
+	static const char prefix[] = "libbpf: ";
+
+	/* The first warning names the cause, later ones what followed from it. */
+	if (level != LIBBPF_WARN || !heard.text || *heard.text)
+		return 0;
+	if (!strncmp(format, prefix, sizeof(prefix) - 1))
+		format += sizeof(prefix) - 1;
+	vsnprintf(heard.text, heard.len, format, args);
+	heard.text[strcspn(heard.text, "\n")] = '\0';
+	return 0;
+}
+
+static void hear_begin(char *text, size_t len)
+{
+	*text = '\0';
+	heard.text = text;
+	heard.len = len;
+	libbpf_set_print(hear);
+}
+
+static void hear_end(void)
+{
+	heard.text = NULL;
+}
+
+/* ---- choosing a program ---------------------------------------------------------------------- */
+
+/* What follows the last slash of a section: "ingress" of "tcx/ingress"; NULL: none. */
+static const char *section_side(const char *section)
+{
+	const char *slash = strrchr(section, '/');
+
+	return slash ? slash + 1 : NULL;
+}
+
+/* Whether the program is for that hook, by its type and by what its section says besides. */
+static bool program_fits(const struct bpf_program *prog, const struct userprog_point *point)
+{
+	const char *section = bpf_program__section_name(prog), *side = section_side(section);
+
+	if (*section == '?')
+		section++;
+	if (bpf_program__type(prog) != point->prog)
+		return false;
+	switch (point->prog) {
+	case BPF_PROG_TYPE_XDP: /* of a map of devices or CPUs: not for a hook */
+		return !side || (strcmp(side, "devmap") && strcmp(side, "cpumap"));
+	case BPF_PROG_TYPE_SCHED_CLS: /* says nothing, or which side */
+	case BPF_PROG_TYPE_CGROUP_SKB:
+		return !side || (strcmp(side, "ingress") && strcmp(side, "egress")) ||
+		       !strcmp(side, point->name);
+	default:
+		return bpf_program__expected_attach_type(prog) == point->attach;
+	}
+}
+
+static void names_append(char *buf, size_t len, const char *name, size_t n)
+{
+	size_t at = strlen(buf);
+
+	if (n < NAMES_SHOWN)
+		snprintf(buf + at, len - at, "%s%.40s", n ? ", " : "", name);
+	else if (n == NAMES_SHOWN)
+		snprintf(buf + at, len - at, ", ...");
+}
+
+static int choose_fail(const struct userprog *p, const struct userprog_point *point,
+		       const struct bpf_program *wrong, const char *names, size_t n, char *err,
+		       size_t err_len)
+{
+	if (!wrong)
+		snprintf(err, err_len, "%s has no program in it", p->file);
+	else
+		snprintf(err, err_len,
+			 "%s is in section \"%s\", and what is to be attached there must be in "
+			 "SEC(\"%s\")%s%s",
+			 bpf_program__name(wrong), bpf_program__section_name(wrong), point->section,
+			 n > 1 ? "; the file has " : "", n > 1 ? names : "");
+	return -EINVAL;
+}
+
+static int program_choose(struct userprog *p, const char *program,
+			  const struct userprog_point *point, char *err, size_t err_len)
+{
+	struct bpf_program *prog, *fits = NULL, *wrong = NULL;
+	size_t n = 0, n_fits = 0;
+	char names[300] = "", fitting[300] = "";
+
+	bpf_object__for_each_program(prog, p->obj)
+	{
+		const char *name = bpf_program__name(prog);
+		bool right = program_fits(prog, point);
+
+		names_append(names, sizeof(names), name, n++);
+		if (program && strcmp(name, program))
+			continue;
+		if (!right) {
+			wrong = prog;
+			continue;
+		}
+		names_append(fitting, sizeof(fitting), name, n_fits++);
+		fits = prog;
+	}
+	if (program && !fits && !wrong) {
+		snprintf(err, err_len, "%s has no program %.64s; it has %s", p->file, program,
+			 n ? names : "none");
+		return -ENOENT;
+	}
+	if (n_fits > 1) {
+		snprintf(err, err_len,
+			 "%s has %zu programs for this hook (%s); name one with --program", p->file,
+			 n_fits, fitting);
+		return -EINVAL;
+	}
+	if (!fits)
+		return choose_fail(p, point, wrong, names, n, err, err_len);
+	p->prog = fits;
+	return 0;
+}
+
+/* Only what the program can come to: with a program array, its tail calls. */
+static void programs_select(struct userprog *p, const struct userprog_point *point)
+{
+	struct bpf_program *prog;
+	const struct bpf_map *map;
+	bool jumps = false;
+
+	bpf_object__for_each_map(map, p->obj) jumps |=
+		bpf_map__type(map) == BPF_MAP_TYPE_PROG_ARRAY;
+	bpf_object__for_each_program(prog, p->obj) bpf_program__set_autoload(
+		prog, prog == p->prog || (jumps && bpf_program__type(prog) == point->prog));
+	/* A section that leaves the side open leaves it to the hook. */
+	if (point->prog == BPF_PROG_TYPE_CGROUP_SKB)
+		bpf_program__set_expected_attach_type(p->prog, point->attach);
+}
+
+int userprog_open(struct userprog **out, const struct userprog_file *file, const char *program,
+		  const struct userprog_point *point, char *err, size_t err_len)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_size = LOG_BYTES);
+	struct userprog *p;
+	struct bpf_map *map;
+	char said[256];
+	int res = userprog_elf_check(file, err, err_len);
+
+	if (res)
+		return res;
+	p = calloc(1, sizeof(*p));
+	if (p)
+		p->log = calloc(1, LOG_BYTES);
+	if (!p || !p->log) {
+		free(p);
+		snprintf(err, err_len, "out of memory");
+		return -ENOMEM;
+	}
+	snprintf(p->file, sizeof(p->file), "%s", file->name);
+	opts.kernel_log_buf = p->log;
+	opts.object_name = "user";
+	hear_begin(said, sizeof(said));
+	p->obj = bpf_object__open_mem(file->bytes, file->len, &opts);
+	res = p->obj ? 0 : -errno;
+	hear_end();
+	if (res)
+		snprintf(err, err_len, "%s cannot be used: %s", p->file,
+			 *said ? said : strerror(-res));
+	else
+		res = program_choose(p, program, point, err, err_len);
+	if (res) {
+		userprog_close(p);
+		return res == -ENOMEM || res == -ENOENT ? res : -EINVAL;
+	}
+	programs_select(p, point);
+	/* What the source says of pins is for loaders that have no other place for them. */
+	bpf_object__for_each_map(map, p->obj) bpf_map__set_pin_path(map, NULL);
+	*out = p;
+	return 0;
+}
+
+void userprog_close(struct userprog *p)
+{
+	if (!p)
+		return;
+	bpf_object__close(p->obj);
+	free(p->log);
+	free(p);
+}
+
+const char *userprog_program(const struct userprog *p)
+{
+	return bpf_program__name(p->prog);
+}
+
+int userprog_fd(const struct userprog *p)
+{
+	return bpf_program__fd(p->prog);
+}
+
+const char *userprog_log(const struct userprog *p)
+{
+	return p->log;
+}
+
+/* ---- loading ----------------------------------------------------------------------------------- */
+
+/* The line that says why: the last but for statistics. *len: its length. */
+static const char *log_reason(const char *log, size_t *len)
+{
+	static const char *const numbers[] = { "processed ", "verification time ", "stack depth " };
+	const char *reason = NULL;
+
+	for (const char *line = log; *line;) {
+		size_t n = strcspn(line, "\n");
+		bool skip = !n;
+
+		for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+			skip |= !strncmp(line, numbers[i], strlen(numbers[i]));
+		if (!skip) {
+			reason = line;
+			*len = n;
+		}
+		line += n + (line[n] == '\n');
+	}
+	return reason;
+}
+
+static int load_fail(const struct userprog *p, int res, const char *said, char *err, size_t err_len)
+{
+	size_t len = 0;
+	const char *reason = log_reason(p->log, &len);
+
+	if (reason) {
+		snprintf(err, err_len, "the kernel's verifier refuses %s: %.*s",
+			 userprog_program(p), (int)(len < 300 ? len : 300), reason);
+		return -EACCES;
+	}
+	snprintf(err, err_len, "%s cannot be loaded: %s", p->file, *said ? said : strerror(-res));
+	return -EINVAL;
+}
+
+int userprog_load(struct userprog *p, const char *maps, bool new_maps, char *err, size_t err_len)
+{
+	struct bpf_map *map;
+	char said[256];
+	int res = 0;
+
+	bpf_object__for_each_map(map, p->obj)
+	{
+		if (!maps || new_maps || map_is_code(map))
+			continue;
+		res = map_take(map, bpf_object__btf(p->obj), maps, err, err_len);
+		if (res == -EEXIST)
+			return res;
+		if (res && res != -ENOENT) {
+			snprintf(err, err_len, "the map %s in use cannot be taken over: %s",
+				 bpf_map__name(map), strerror(-res));
+			return res;
+		}
+	}
+	hear_begin(said, sizeof(said));
+	res = bpf_object__load(p->obj);
+	hear_end();
+	return res ? load_fail(p, res, said, err, err_len) : 0;
+}
+
+/* ---- pins -------------------------------------------------------------------------------------- */
+
+void userprog_pin_path(const char *dir, uint64_t generation, char *buf, size_t len)
+{
+	snprintf(buf, len, "%.3900s/prog_%016llx", dir, (unsigned long long)generation);
+}
+
+static int pin_all(const struct userprog *p, const char *dir, uint64_t generation)
+{
+	char path[PATH_MAX], name[NAME_MAX + 1];
+	const struct bpf_map *map;
+
+	snprintf(path, sizeof(path), "%.3900s/maps", dir);
+	if (mkdir(dir, 0700) || mkdir(path, 0700))
+		return -errno;
+	bpf_object__for_each_map(map, p->obj)
+	{
+		if (bpf_map__fd(map) < 0)
+			continue; /* not made, as .kconfig without anything in it */
+		map_pin_name(map, name);
+		snprintf(path, sizeof(path), "%.3800s/maps/%.255s", dir, name);
+		if (bpf_obj_pin(bpf_map__fd(map), path))
+			return -errno;
+	}
+	userprog_pin_path(dir, generation, path, sizeof(path));
+	return bpf_obj_pin(userprog_fd(p), path) ? -errno : 0;
+}
+
+int userprog_pin(const struct userprog *p, const char *dir, uint64_t generation, char *err,
+		 size_t err_len)
+{
+	int res = pin_all(p, dir, generation);
+
+	if (!res || res == -EEXIST)
+		return res;
+	snprintf(err, err_len, "cannot pin %s below %.200s: %s", userprog_program(p), dir,
+		 strerror(-res));
+	userprog_unpin(dir);
+	return res;
+}
+
+void userprog_unpin(const char *dir)
+{
+	char path[PATH_MAX];
+
+	/* A program whose jumps are emptied under it would go another way. */
+	snprintf(path, sizeof(path), "%.3900s/link", dir);
+	unlink(path);
+	pins_remove(dir);
+	rmdir(dir);
+}
