@@ -42,6 +42,20 @@ static struct bpf_program *hook_program(const struct datapath *dp, enum hook_kin
 	}
 }
 
+size_t datapath_program_ids(struct datapath *dp, uint32_t *ids, size_t max)
+{
+	size_t n = 0;
+
+	for (enum hook_kind kind = 0; kind < HOOK_KINDS && n < max; kind++) {
+		struct bpf_prog_info info = {};
+		uint32_t len = sizeof(info);
+
+		if (!bpf_prog_get_info_by_fd(program_fd(dp, hook_program(dp, kind)), &info, &len))
+			ids[n++] = info.id;
+	}
+	return n;
+}
+
 static void link_path(const struct datapath *dp, enum hook_kind kind, uint32_t ifindex,
 		      char path[PATH_MAX])
 {
@@ -113,7 +127,8 @@ static int tcx_find(struct datapath *dp, enum hook_kind kind, uint32_t ifindex)
 
 static int tcx_attach(struct datapath *dp, enum hook_kind kind, uint32_t ifindex)
 {
-	LIBBPF_OPTS(bpf_link_create_opts, opts);
+	/* Before whatever is there: what lets a packet pass there ends the chain, and with it us. */
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = BPF_F_BEFORE);
 	char path[PATH_MAX];
 	int fd, res = 0;
 

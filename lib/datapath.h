@@ -82,6 +82,9 @@ int datapath_attach_uplink(struct datapath *dp, uint32_t ifindex, const char *if
 int datapath_detach(struct datapath *dp, uint32_t ifindex);
 bool datapath_attached(struct datapath *dp, uint32_t ifindex);
 
+/* Ids of the programs in force that sit at hooks of interfaces; how many, at most max. */
+size_t datapath_program_ids(struct datapath *dp, uint32_t *ids, size_t max);
+
 int datapath_endpoint_get(struct datapath *dp, uint32_t slot, struct tw_endpoint *out);
 /* Writes all of it; ifindex last, so that a half-written endpoint is not live. */
 int datapath_endpoint_set(struct datapath *dp, uint32_t slot, const struct tw_endpoint *ep);
