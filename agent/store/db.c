@@ -177,7 +177,9 @@ int db_open(struct db *db, const struct db_kind *kind, const char *dir)
 			return err;
 	}
 	int err = kind->check ? db_check_damage(db) : 0;
-	return err ? err : db_check_schema(db);
+	if (!err)
+		err = db_check_schema(db);
+	return err || !kind->tables ? err : db_exec(db, kind->tables);
 }
 
 void db_close(struct db *db)

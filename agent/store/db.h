@@ -16,6 +16,7 @@ struct db_kind {
 	const char *file; /* in the state directory */
 	int version;	  /* of the schema; also in its table meta(key, value), as 'schema' */
 	const char *schema;
+	const char *tables;	/* made where they are missing, without a new version; NULL: none */
 	const char *const *sql; /* statements, prepared when first used */
 	size_t n_sql;
 	bool check; /* look at the whole file for damage when it is opened */

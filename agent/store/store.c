@@ -36,6 +36,11 @@
 	X(ID_ALL, "SELECT kind, key, id FROM ids ORDER BY kind, key")                              \
 	X(SYSCTL_PUT, "INSERT OR IGNORE INTO sysctls(path, value) VALUES(?1, ?2)")                 \
 	X(SYSCTL_ALL, "SELECT path, value FROM sysctls ORDER BY path")                             \
+	X(PROGRAM_PUT, "INSERT INTO programs(name, json, object) VALUES(?1, ?2, ?3) "              \
+		       "ON CONFLICT(name) DO UPDATE SET json = ?2, object = ?3")                   \
+	X(PROGRAM_DEL, "DELETE FROM programs WHERE name = ?1")                                     \
+	X(PROGRAM_ALL, "SELECT name, json FROM programs ORDER BY name")                            \
+	X(PROGRAM_OBJECT, "SELECT object FROM programs WHERE name = ?1")                           \
 	X(ENDPOINT_CLEAR, "DELETE FROM endpoints")                                                 \
 	X(RELEASE_CLEAR, "DELETE FROM releases")                                                   \
 	X(ID_CLEAR, "DELETE FROM ids")                                                             \
@@ -66,10 +71,18 @@ static const char schema[] = "BEGIN IMMEDIATE;"
 			     "INSERT INTO meta VALUES('schema', 1);"
 			     "COMMIT";
 
+/*
+ * Tables that came later. An older towpathd does not look at them, so the way back to one stays
+ * open, and what it does not know waits in there for the next newer one.
+ */
+static const char tables[] = "CREATE TABLE IF NOT EXISTS programs(name TEXT PRIMARY KEY,"
+			     " json TEXT, object BLOB)";
+
 static const struct db_kind towpath_db = {
 	.file = "towpath.db",
 	.version = 1,
 	.schema = schema,
+	.tables = tables,
 	.sql = sql,
 	.n_sql = DB_STATEMENT_COUNT,
 	.check = true,
@@ -337,6 +350,7 @@ struct each {
 		int (*endpoint)(void *arg, const struct store_endpoint *ep);
 		int (*release)(void *arg, const struct store_release *rel);
 		int (*sysctl)(void *arg, const char *path, const char *value);
+		int (*program)(void *arg, const char *name, const char *json);
 	};
 	void *arg;
 };
@@ -608,6 +622,84 @@ int store_write(struct store *s, const struct store_change *change)
 	if (!err)
 		publish(s, change, &p);
 	return err;
+}
+
+/* ---- programs ------------------------------------------------------------------------------- */
+
+/* One statement, as a transaction that meets a deleted file as any other does. */
+static int write_one(struct store *s, unsigned int id, const struct db_value *args, size_t n)
+{
+	bool rewritten = false;
+	int err = store_keep(s, &rewritten);
+
+	if (!err)
+		err = db_run(&s->db, DB_BEGIN);
+	if (err)
+		return err;
+	return transaction_end(s, db_query(&s->db, id, args, n, NULL, NULL));
+}
+
+int store_program_put(struct store *s, const char *name, const char *json, const void *object,
+		      size_t len)
+{
+	const struct db_value args[] = { DB_TEXT_VALUE(name), DB_TEXT_VALUE(json),
+					 DB_BLOB_VALUE(object, (int)len) };
+
+	return write_one(s, DB_PROGRAM_PUT, args, 3);
+}
+
+int store_program_del(struct store *s, const char *name)
+{
+	return write_one(s, DB_PROGRAM_DEL, &DB_TEXT_VALUE(name), 1);
+}
+
+static int each_program(void *arg, sqlite3_stmt *row)
+{
+	const struct each *each = arg;
+
+	return each->program(each->arg, row_text(row, 0), row_text(row, 1));
+}
+
+int store_program_each(struct store *s, int (*fn)(void *arg, const char *name, const char *json),
+		       void *arg)
+{
+	struct each each = { .program = fn, .arg = arg };
+
+	return db_query(&s->db, DB_PROGRAM_ALL, NULL, 0, each_program, &each);
+}
+
+struct bytes {
+	void *v;
+	size_t n;
+};
+
+static int copy_blob(void *arg, sqlite3_stmt *row)
+{
+	struct bytes *out = arg;
+
+	out->n = (size_t)sqlite3_column_bytes(row, 0);
+	out->v = malloc(out->n + 1);
+	if (!out->v)
+		return -ENOMEM;
+	if (out->n)
+		memcpy(out->v, sqlite3_column_blob(row, 0), out->n);
+	return 0;
+}
+
+int store_program_object(struct store *s, const char *name, void **out, size_t *len)
+{
+	struct bytes bytes = {};
+	int err = db_query(&s->db, DB_PROGRAM_OBJECT, &DB_TEXT_VALUE(name), 1, copy_blob, &bytes);
+
+	if (!err && !bytes.v)
+		err = -ENOENT;
+	if (err) {
+		free(bytes.v);
+		return err;
+	}
+	*out = bytes.v;
+	*len = bytes.n;
+	return 0;
 }
 
 /* ---- sysctls -------------------------------------------------------------------------------- */

@@ -88,6 +88,15 @@ int store_write(struct store *s, const struct store_change *change);
 int store_keep(struct store *s, bool *rewritten);
 void store_sweep(struct store *s);
 
+/* A user's program: its record (programs.c's business) and the object it is loaded from. */
+int store_program_put(struct store *s, const char *name, const char *json, const void *object,
+		      size_t len);
+int store_program_del(struct store *s, const char *name);
+int store_program_each(struct store *s, int (*fn)(void *arg, const char *name, const char *json),
+		       void *arg);
+/* *out is malloc'ed for the caller. -ENOENT. */
+int store_program_object(struct store *s, const char *name, void **out, size_t *len);
+
 /* Sysctls as they were before towpathd changed them; the first value put for a path stays. */
 int store_sysctl_put(struct store *s, const char *path, const char *value);
 int store_sysctl_each(struct store *s, int (*fn)(void *arg, const char *path, const char *value),
