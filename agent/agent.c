@@ -22,6 +22,7 @@
 #include "notify.h"
 #include "past.h"
 #include "pins.h"
+#include "programs.h"
 #include "tick.h"
 #include "tracer.h"
 #include "top.h"
@@ -374,6 +375,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = kernel_switch(a, err, err_len);
 	if (!res)
 		res = remover_new(&a->remover, a);
+	if (!res)
+		res = programs_new(&a->programs, a, err, err_len);
 	if (res)
 		return res;
 	agent_endpoint_sweep(a);
@@ -397,6 +400,7 @@ static void agent_close(struct agent *a)
 	rates_free(a->rates);
 	kernel_drops_free(a->kernel_drops);
 	filters_free(a->filters);
+	programs_free(a->programs);
 	pins_free(a->pins);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);

@@ -5,7 +5,7 @@
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
  * clock; rates.c, health.c, status.c, metrics.c, top.c, explain.c, tracer.c, ends.c: answers;
- * guard.c: the process's own
+ * programs.c: users' programs; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -57,6 +57,7 @@ struct past;	       /* past.c */
 struct filters;	       /* filters.c */
 struct metrics_server; /* api/metrics.c */
 struct recorder;       /* recorder.c */
+struct programs;       /* programs.c */
 struct rates;	       /* rates.c */
 struct remover;
 struct kernel_drops;
@@ -88,6 +89,7 @@ struct agent {
 	struct filters *filters;
 	struct kernel_drops *kernel_drops;
 	struct pins *pins;
+	struct programs *programs;
 	struct slots *slots;
 	struct remover *remover;
 	struct metrics metrics;

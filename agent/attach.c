@@ -10,6 +10,7 @@
 
 #include "agent.h"
 #include "log.h"
+#include "programs.h"
 #include "uplinks.h"
 
 /*
@@ -222,6 +223,9 @@ static int attempt_link(struct attempt *t, struct agent_error *err)
 		return agent_refuse(err, AGENT_INTERNAL, "cannot attach the programs to %s: %s",
 				    ep->port, strerror(-res));
 	t->attached = true;
+	res = programs_endpoint_up(a->programs, ep, t->netns_fd, why, sizeof(why));
+	if (res)
+		return agent_refuse(err, AGENT_INVALID, "%s", why);
 	/* The programs drop whatever comes until the maps know the endpoint. */
 	res = endpoint_link_up(ep, t->netns_fd, why, sizeof(why));
 	for (size_t i = 1; i < t->n_parts && !res; i++) {

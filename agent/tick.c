@@ -11,6 +11,7 @@
 #include "log.h"
 #include "recorder.h"
 #include "pins.h"
+#include "programs.h"
 #include "rates.h"
 
 #define SECOND_MS 1000
@@ -139,6 +140,7 @@ static void second_timer(uv_timer_t *timer)
 	collect_start(t);
 	agent_state_keep(t->a);
 	pins_tick(t->a->pins);
+	programs_look(t->a->programs);
 	if (++t->seconds % SWEEP_SECONDS == 0)
 		agent_endpoint_sweep(t->a);
 }
@@ -167,6 +169,7 @@ int tick_new(struct tick **out, struct agent *a)
 void tick_start(struct tick *t)
 {
 	datapath_heartbeat(t->a->dp);
+	programs_look(t->a->programs);
 	collect_start(t); /* until it is through, nobody knows how many flows there are */
 	uv_timer_start(&t->second, second_timer, SECOND_MS, SECOND_MS);
 	uv_timer_start(&t->events, events_timer, t->events_ms, 0);

@@ -8,6 +8,7 @@
 
 #include "agent.h"
 #include "log.h"
+#include "programs.h"
 
 /* Changes come in bursts (link, then addresses, then routes): one look for all of them. */
 #define SETTLE_MS 50
@@ -246,6 +247,8 @@ static void settled(uv_timer_t *timer)
 		log_info("the node's addresses or uplinks have changed: %zu uplinks", u->n);
 	/* Routes are not kept here, so any change may have been one of them. */
 	log_debug("the node changed: %d", changed);
+	/* A device may have come back. */
+	programs_look(u->a->programs);
 	datapath_epoch_bump(u->a->dp, 0);
 }
 

@@ -84,6 +84,20 @@ void guest_answered(struct api *api, struct MHD_Connection *connection);
  */
 void call_finish(struct call *call, json_t *reply, int res, const struct agent_error *err);
 
+/* The request's body; *out is the caller's. */
+int call_json(struct call *call, json_t **out, struct agent_error *err);
+/* json as the reply; NULL: there was no memory for it. */
+int call_answer(json_t *json, json_t **reply, struct agent_error *err);
+/* call_finish() as a callback: arg is the call. */
+void call_answered(void *arg, json_t *json, int res, const struct agent_error *err);
+
+/* /v1/programs (programs.c). */
+int programs_list(struct call *call, json_t **reply, struct agent_error *err);
+int programs_get(struct call *call, json_t **reply, struct agent_error *err);
+int programs_post(struct call *call, json_t **reply, struct agent_error *err);
+int programs_put(struct call *call, json_t **reply, struct agent_error *err);
+int programs_delete(struct call *call, json_t **reply, struct agent_error *err);
+
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);
 void stream_close(struct stream *s);

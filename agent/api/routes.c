@@ -14,6 +14,7 @@
 
 #define APPLY_MAX (64u << 20)
 #define BODY_MAX (1u << 20)
+#define PROGRAM_MAX (6u << 20) /* an object file in base64, and where it goes */
 
 /*
  * A value takes some 60 bytes in memory, and two in a request. 87 000 files are more than anybody
@@ -38,7 +39,7 @@ static bool values_exceed(const char *text, size_t len)
 	return n > VALUES_MAX;
 }
 
-static int body_json(struct call *call, json_t **out, struct agent_error *err)
+int call_json(struct call *call, json_t **out, struct agent_error *err)
 {
 	json_error_t e;
 
@@ -133,7 +134,7 @@ static int with_files(struct call *call, files_fn fn, json_t **reply, struct age
 {
 	struct dry_call *d = calloc(1, sizeof(*d));
 	bool dry_run = false;
-	int res = d ? body_json(call, &d->body, err)
+	int res = d ? call_json(call, &d->body, err)
 		    : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 
 	if (!res)
@@ -254,7 +255,7 @@ static int do_object_list(struct call *call, json_t **reply, struct agent_error 
 
 /* ---- state ------------------------------------------------------------------------------------ */
 
-static int answer(json_t *json, json_t **reply, struct agent_error *err)
+int call_answer(json_t *json, json_t **reply, struct agent_error *err)
 {
 	*reply = json;
 	return json ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
@@ -262,17 +263,18 @@ static int answer(json_t *json, json_t **reply, struct agent_error *err)
 
 static int do_status(struct call *call, json_t **reply, struct agent_error *err)
 {
-	return answer(status_json(call->agent), reply, err);
+	return call_answer(status_json(call->agent), reply, err);
 }
 
 static int do_identities(struct call *call, json_t **reply, struct agent_error *err)
 {
-	return answer(status_identities(call->agent), reply, err);
+	return call_answer(status_identities(call->agent), reply, err);
 }
 
 static int do_coverage(struct call *call, json_t **reply, struct agent_error *err)
 {
-	return answer(status_coverage(call->agent, call_argument(call, "namespace")), reply, err);
+	return call_answer(status_coverage(call->agent, call_argument(call, "namespace")), reply,
+			   err);
 }
 
 static int do_explain(struct call *call, json_t **reply, struct agent_error *err)
@@ -287,7 +289,7 @@ static int do_explain(struct call *call, json_t **reply, struct agent_error *err
 	return explain_json(call->agent, &query, reply, err);
 }
 
-static void answered(void *arg, json_t *json, int res, const struct agent_error *err)
+void call_answered(void *arg, json_t *json, int res, const struct agent_error *err)
 {
 	call_finish(arg, json, res, err);
 }
@@ -295,10 +297,10 @@ static void answered(void *arg, json_t *json, int res, const struct agent_error 
 static int do_trace(struct call *call, json_t **reply, struct agent_error *err)
 {
 	json_t *body = NULL;
-	int res = body_json(call, &body, err);
+	int res = call_json(call, &body, err);
 
 	if (!res)
-		res = tracer_ask(call->agent->tracer, body, answered, call, err);
+		res = tracer_ask(call->agent->tracer, body, call_answered, call, err);
 	json_decref(body);
 	return res ? res : -EINPROGRESS;
 }
@@ -311,7 +313,7 @@ static int do_top(struct call *call, json_t **reply, struct agent_error *err)
 
 	if (res)
 		return res;
-	if (top_ask(call->agent->top, &query, answered, call))
+	if (top_ask(call->agent->top, &query, call_answered, call))
 		return agent_refuse(err, AGENT_NOT_READY,
 				    "too many are watching already; try again");
 	return -EINPROGRESS;
@@ -321,7 +323,7 @@ static int do_top(struct call *call, json_t **reply, struct agent_error *err)
 
 static int do_endpoints(struct call *call, json_t **reply, struct agent_error *err)
 {
-	return answer(status_endpoints(call->agent), reply, err);
+	return call_answer(status_endpoints(call->agent), reply, err);
 }
 
 typedef int (*body_fn)(struct agent *a, const json_t *body, json_t **reply,
@@ -330,7 +332,7 @@ typedef int (*body_fn)(struct agent *a, const json_t *body, json_t **reply,
 static int with_body(struct call *call, body_fn fn, json_t **reply, struct agent_error *err)
 {
 	json_t *body = NULL;
-	int res = body_json(call, &body, err);
+	int res = call_json(call, &body, err);
 
 	if (!res)
 		res = fn(call->agent, body, reply, err);
@@ -359,7 +361,7 @@ static int do_endpoint_del(struct call *call, json_t **reply, struct agent_error
 	struct endpoint *ep = slots_find(a->slots, call->parts[0], call->parts[1]);
 
 	if (!ep)
-		return answer(json_object(), reply, err);
+		return call_answer(json_object(), reply, err);
 	if (remover_add(a->remover, ep, endpoint_gone, call))
 		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
 	return -EINPROGRESS;
@@ -393,6 +395,11 @@ static const struct route routes[] = {
 	{ "GET", "/v1/top", 0, do_top },
 	{ "GET", "/v1/coverage", 0, do_coverage },
 	{ "POST", "/v1/trace", BODY_MAX, do_trace },
+	{ "GET", "/v1/programs", 0, programs_list },
+	{ "POST", "/v1/programs", PROGRAM_MAX, programs_post },
+	{ "GET", "/v1/programs/*", 0, programs_get },
+	{ "PUT", "/v1/programs/*", PROGRAM_MAX, programs_put },
+	{ "DELETE", "/v1/programs/*", 0, programs_delete },
 };
 
 /* Whether path has the form of the pattern. */

@@ -109,6 +109,8 @@ void endpoint_request_clear(struct endpoint_request *req);
  * caller's own; -ENOENT and the like from open. The fd is close-on-exec.
  */
 int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len);
+/* Runs fn with the calling thread inside the network namespace. */
+int endpoint_netns_run(int netns_fd, int (*fn)(void *arg), void *arg, char *err, size_t err_len);
 
 /*
  * An endpoint is made in two steps, so that nothing passes before the programs are there:

@@ -50,9 +50,6 @@ bool ipv6_available(void);
  */
 int ipv6_prepare(const char *ifname, char *err, size_t err_len);
 
-/* Runs fn with the calling thread inside the network namespace. */
-int netns_run(int netns_fd, int (*fn)(void *arg), void *arg, char *err, size_t err_len);
-
 /* Room for any address or prefix as text. */
 #define ADDR_TEXT_LEN 64
 

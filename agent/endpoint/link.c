@@ -59,7 +59,7 @@ int endpoint_netns_open(const char *path, int *fd, char *err, size_t err_len)
 	return 0;
 }
 
-int netns_run(int netns_fd, int (*fn)(void *arg), void *arg, char *err, size_t err_len)
+int endpoint_netns_run(int netns_fd, int (*fn)(void *arg), void *arg, char *err, size_t err_len)
 {
 	_cleanup_fd_ int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	int rc;
@@ -352,7 +352,7 @@ int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_le
 	rc = port_up(&nl, ep, err, err_len);
 	if (rc)
 		return rc;
-	rc = netns_run(netns_fd, container_configure, &c, err, err_len);
+	rc = endpoint_netns_run(netns_fd, container_configure, &c, err, err_len);
 	if (rc)
 		return rc;
 	/*
@@ -400,5 +400,5 @@ int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, 
 		return endpoint_fail(rc, err, err_len, "could not open a netlink socket: %s",
 				     strerror(-rc));
 	rc = port_up(&nl, part, err, err_len);
-	return rc ? rc : netns_run(netns_fd, container_configure_part, &c, err, err_len);
+	return rc ? rc : endpoint_netns_run(netns_fd, container_configure_part, &c, err, err_len);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * Below /proc/sys/net the kernel shows the network namespace of the thread that opens the
- * file, so these follow netns_run() without another mount.
+ * file, so these follow endpoint_netns_run() without another mount.
  */
 #include <errno.h>
 #include <fcntl.h>

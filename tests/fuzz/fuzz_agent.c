@@ -11,6 +11,7 @@
 #include "health.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "programs_internal.h"
 #include "rates.h"
 #include "remover.h"
 #include "tick.h"
@@ -139,6 +140,64 @@ int remover_add(struct remover *r, struct endpoint *ep, remover_fn done, void *a
 
 	done(arg, res, &err);
 	return 0;
+}
+
+int programs_endpoint_up(struct programs *p, const struct endpoint *ep, int netns_fd, char *err,
+			 size_t err_len)
+{
+	return 0;
+}
+
+json_t *programs_json(const struct programs *p)
+{
+	return json_pack("{s:[]}", "items");
+}
+
+json_t *program_json(const struct programs *p, const char *name, struct agent_error *err)
+{
+	agent_refuse(err, AGENT_NOT_FOUND, "there is no program %.64s", name);
+	return NULL;
+}
+
+/* Requests are read, and kept as a record is. */
+int programs_attach(struct programs *p, const json_t *body, programs_fn done, void *arg,
+		    struct agent_error *err)
+{
+	struct program_record r = {};
+	void *object = NULL;
+	int res = program_request_parse(body, &r, &object, err);
+
+	if (res)
+		return res;
+	if (!r.name)
+		r.name = strdup("name");
+	if (!r.program)
+		r.program = strdup("program");
+	free(object);
+	json_t *json = program_record_json(&r);
+	program_record_clear(&r);
+	done(arg, json, 0, err);
+	return 0;
+}
+
+int programs_replace(struct programs *p, const char *name, const json_t *body, programs_fn done,
+		     void *arg, struct agent_error *err)
+{
+	struct program_record r = {};
+	void *object = NULL;
+	int res = program_replacement_parse(body, &r, &object, err);
+
+	if (res)
+		return res;
+	free(object);
+	program_record_clear(&r);
+	return agent_refuse(err, AGENT_NOT_FOUND, "there is no program %.64s", name);
+}
+
+int programs_detach(struct programs *p, const char *name, programs_fn done, void *arg,
+		    struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_FOUND, "there is no program %.64s", name);
 }
 
 bool endpoint_link_exists(const struct endpoint *ep)
