@@ -198,6 +198,7 @@ extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_
 	cmd_completion, cmd_top, cmd_program;
 
 /* Of `towpath program`. */
-extern const struct cli_command cmd_program_build;
+extern const struct cli_command cmd_program_build, cmd_program_attach, cmd_program_list,
+	cmd_program_replace, cmd_program_detach;
 
 #endif

@@ -3,15 +3,17 @@
 #include "cli.h"
 
 static const struct cli_command *const program_commands[] = {
-	&cmd_program_build,
-	NULL,
+	&cmd_program_build,   &cmd_program_attach, &cmd_program_list,
+	&cmd_program_replace, &cmd_program_detach, NULL,
 };
 
 const struct cli_command cmd_program = {
 	.name = "program",
 	.usage = "COMMAND [ARGUMENT]...",
-	.summary = "your own eBPF programs: build them, see whether the kernel takes them",
+	.summary = "your own eBPF programs: build them, put them into the path",
 	.details = "Each command has --help of its own.\n",
-	.examples = "  towpath program build count.c\n",
+	.examples = "  towpath program build count.c\n"
+		    "  towpath program attach count.o --tc eth1 ingress\n"
+		    "  towpath program list\n",
 	.commands = program_commands,
 };
