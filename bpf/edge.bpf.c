@@ -3,13 +3,11 @@
  * The edge: XDP on uplinks. A frame goes through the stages in this order, and each of them may
  * end it, counted by its reason or rule (edge_count.h):
  *
- *	parse to the addresses -> filter on the source -> parse the rest -> rules on ports and form
- *	-> pass
+ *	parse to the addresses -> parse the rest -> pass
  *
  * Stages that the settings switch off are pruned by the verifier when the program is loaded.
  */
 #include "lib/edge_count.h"
-#include "lib/edge_filter.h"
 #include "lib/edge_maps.h"
 #include "lib/edge_packet.h"
 
@@ -17,23 +15,16 @@ SEC("xdp.frags")
 int tw_edge(struct xdp_md *xdp)
 {
 	struct edge_packet p;
-	__u32 reason = edge_packet_ip(xdp, &p), class;
-	int verdict;
+	__u32 reason = edge_packet_ip(xdp, &p);
 
 	if (unlikely(reason == TW_EDGE_NOT_IP))
 		return edge_pass(xdp, &p, TW_EDGE_NOT_IP);
 	if (unlikely(reason))
 		return edge_drop(&p, reason);
-	verdict = edge_filter_source(&p, &class);
-	if (verdict != EDGE_NEXT)
-		return verdict;
 	if (tw_edge_settings.parse) {
 		reason = edge_packet_rest(xdp, &p);
 		if (unlikely(reason))
 			return edge_drop(&p, reason);
-		verdict = edge_filter_rest(&p, class);
-		if (verdict != EDGE_NEXT)
-			return verdict;
 	}
 	return edge_pass(xdp, &p, TW_EDGE_PASS);
 }

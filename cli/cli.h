@@ -153,6 +153,8 @@ struct cli_table *cli_table_new(const struct cli *cli, const char *const *heads)
 void cli_table_cell(struct cli_table *t, const char *color, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 size_t cli_table_rows(const struct cli_table *t);
+/* Prints the rows so far, in columns as wide as those before need: for more rows than memory. */
+void cli_table_flush(struct cli_table *t);
 void cli_table_print(struct cli_table *t); /* and frees it */
 
 #define CLI_BOLD "1"
@@ -176,6 +178,8 @@ json_int_t cli_int(const json_t *object, const char *key);
 char *cli_labels(const json_t *labels);
 /* Elements of an array of strings, with commas. malloc'ed. */
 char *cli_join(const json_t *array);
+/* Any value in one line, as people read it: "10.0.0.1", "{packets 3, bytes 180}". malloc'ed. */
+char *cli_text(const json_t *value);
 /* "1.5 MB", "3 h 12 min", "1 234 567". */
 const char *cli_bytes(char buf[32], uint64_t bytes);
 const char *cli_duration(char buf[32], uint64_t seconds);
@@ -195,7 +199,11 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
 	cmd_rm, cmd_flows, cmd_explain, cmd_policy, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
-	cmd_completion, cmd_top, cmd_program;
+	cmd_completion, cmd_top, cmd_program, cmd_map;
+
+/* Of `towpath map`. */
+extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_map_get, cmd_map_set,
+	cmd_map_delete;
 
 /* Of `towpath program`. */
 extern const struct cli_command cmd_program_build, cmd_program_attach, cmd_program_list,

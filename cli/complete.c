@@ -6,6 +6,7 @@
 #include "cli.h"
 
 #include <string.h>
+#include <towpath/map.h>
 
 #include "datapath.h"
 
@@ -237,6 +238,13 @@ static void typed_read(struct typed *t, struct cli *cli, int argc, char **argv)
 	}
 }
 
+static int offer_map(void *arg, struct tw_map *map)
+{
+	if (*tw_map_info(map)->name)
+		offer(tw_map_info(map)->name, arg);
+	return 0;
+}
+
 static void offer_operand(struct cli *cli, const struct typed *t, const char *begin)
 {
 	const char *name = t->command->name;
@@ -244,6 +252,8 @@ static void offer_operand(struct cli *cli, const struct typed *t, const char *be
 
 	if (t->command->words && !t->operands)
 		offer_words(t->command->words, begin);
+	else if (!strncmp(name, "map ", 4) && strcmp(name, "map list") && !t->operands)
+		tw_map_each(offer_map, (void *)begin);
 	else if (of_kind && (!strncmp(t->first, "endpoint", 8) || !strcmp(t->first, "ep")))
 		offer_endpoints(cli, t, begin);
 	else if (of_kind && (!strncmp(t->first, "identit", 7) || !strcmp(t->first, "id")))

@@ -17,6 +17,8 @@ struct cli_table {
 	size_t columns;
 	struct cell *cells;
 	size_t n, cap;
+	size_t *width; /* of the columns, as far as rows were printed */
+	bool begun;    /* the heads were */
 };
 
 struct cli_table *cli_table_new(const struct cli *cli, const char *const *heads)
@@ -29,6 +31,9 @@ struct cli_table *cli_table_new(const struct cli *cli, const char *const *heads)
 	t->heads = heads;
 	while (heads[t->columns])
 		t->columns++;
+	t->width = calloc(t->columns + 1, sizeof(*t->width));
+	if (!t->width)
+		abort();
 	return t;
 }
 
@@ -86,28 +91,31 @@ static void print_cell(const struct cli_table *t, size_t column, const char *col
 	       right || last ? 0 : pad, "", last ? "\n" : "  ");
 }
 
-void cli_table_print(struct cli_table *t)
+void cli_table_flush(struct cli_table *t)
 {
-	size_t *width = calloc(t->columns, sizeof(*width));
-
-	if (!width)
-		abort();
-	for (size_t c = 0; c < t->columns; c++)
-		width[c] = strlen(t->heads[c]) - (t->heads[c][0] == '>');
+	for (size_t c = 0; !t->begun && c < t->columns; c++)
+		t->width[c] = strlen(t->heads[c]) - (t->heads[c][0] == '>');
 	for (size_t i = 0; i < t->n; i++) {
 		size_t len = strlen(t->cells[i].text);
 
-		if (len > width[i % t->columns])
-			width[i % t->columns] = len;
+		if (len > t->width[i % t->columns])
+			t->width[i % t->columns] = len;
 	}
-	for (size_t c = 0; t->n && c < t->columns; c++)
-		print_cell(t, c, CLI_BOLD, t->heads[c] + (t->heads[c][0] == '>'), width[c]);
+	for (size_t c = 0; t->n && !t->begun && c < t->columns; c++)
+		print_cell(t, c, CLI_BOLD, t->heads[c] + (t->heads[c][0] == '>'), t->width[c]);
+	t->begun = t->begun || t->n;
 	for (size_t i = 0; i < t->n; i++) {
 		print_cell(t, i % t->columns, t->cells[i].color, t->cells[i].text,
-			   width[i % t->columns]);
+			   t->width[i % t->columns]);
 		free(t->cells[i].text);
 	}
-	free(width);
+	t->n = 0;
+}
+
+void cli_table_print(struct cli_table *t)
+{
+	cli_table_flush(t);
+	free(t->width);
 	free(t->cells);
 	free(t);
 }

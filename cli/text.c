@@ -51,6 +51,59 @@ char *cli_join(const json_t *array)
 	return out;
 }
 
+/* Texts of maps are anybody's: nothing in them reaches the terminal but characters. */
+static void text_string(const char *s, FILE *to)
+{
+	for (; *s; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			fprintf(to, "\\x%02x", (unsigned char)*s);
+		else
+			fputc(*s, to);
+}
+
+static void text_value(const json_t *value, FILE *to)
+{
+	const char *separator = "", *key;
+	json_t *member;
+	size_t i;
+
+	if (json_is_object(value)) {
+		fputc('{', to);
+		json_object_foreach((json_t *)value, key, member) {
+			fprintf(to, "%s%s ", separator, key);
+			text_value(member, to);
+			separator = ", ";
+		}
+		fputc('}', to);
+	} else if (json_is_array(value)) {
+		fputc('[', to);
+		json_array_foreach(value, i, member) {
+			fputs(separator, to);
+			text_value(member, to);
+			separator = " ";
+		}
+		fputc(']', to);
+	} else if (json_is_string(value)) {
+		text_string(json_string_value(value), to);
+	} else {
+		json_dumpf(value, to, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+	}
+}
+
+char *cli_text(const json_t *value)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *to = open_memstream(&text, &len);
+
+	if (!to)
+		abort();
+	text_value(value, to);
+	if (fclose(to) || !text)
+		abort();
+	return text;
+}
+
 const char *cli_bytes(char buf[32], uint64_t bytes)
 {
 	static const char *const units[] = { "kB", "MB", "GB", "TB" };

@@ -30,7 +30,6 @@ enum edge_packet_flags {
 	EDGE_OPTIONS = 1 << 2,	  /* IPv4 options, or IPv6 extension headers */
 	EDGE_ICMP_ERROR = 1 << 3, /* the packet that it is about begins at l4_off + 8 */
 	EDGE_NO_PORTS = 1 << 4,	  /* a protocol without ports: both 0 */
-	EDGE_BAD_LENGTH = 1 << 5, /* UDP whose length is not that of the packet */
 };
 
 struct edge_packet {
@@ -43,7 +42,6 @@ struct edge_packet {
 	__u8 flags;	       /* enum edge_packet_flags */
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u16 allow; /* the counter of the rule that allows it; 0: none does */
 };
 
 struct edge_vlan {
@@ -199,18 +197,8 @@ static __always_inline __u32 edge_packet_ip6(void *data, void *end, const struct
 	return 0;
 }
 
-/* A UDP length is that of the packet; a first fragment's, that of all fragments. */
-static __always_inline void edge_packet_udp_length(__be16 len, __u32 l4_len, struct edge_packet *p)
-{
-	if (p->tuple.proto != PROTO_UDP || p->flags & EDGE_FRAG_FIRST)
-		return;
-	if (bpf_ntohs(len) != l4_len)
-		p->flags |= EDGE_BAD_LENGTH;
-}
-
 /* Ports of the transport header at l4_off, the TCP flags, or the ICMP type and identifier. */
-static __always_inline __u32 edge_packet_l4(void *l4, void *end, __u32 l4_len,
-					    struct edge_packet *p)
+static __always_inline __u32 edge_packet_l4(void *l4, void *end, struct edge_packet *p)
 {
 	struct tcphdr_start {
 		__be16 sport;
@@ -242,8 +230,6 @@ static __always_inline __u32 edge_packet_l4(void *l4, void *end, __u32 l4_len,
 	case PROTO_SCTP:
 		if (l4 + 8 > end)
 			return TW_EDGE_TRUNCATED;
-		if (tw_edge_settings.drop & TW_EDGE_DROP_BAD_LENGTH)
-			edge_packet_udp_length(((__be16 *)l4)[2], l4_len, p);
 		p->tuple.sport = tcp->sport;
 		p->tuple.dport = tcp->dport;
 		return 0;
@@ -272,7 +258,7 @@ static __always_inline __u32 edge_packet_l4(void *l4, void *end, __u32 l4_len,
 static __always_inline __u32 edge_packet_rest(struct xdp_md *xdp, struct edge_packet *p)
 {
 	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
-	__u32 l3_off = p->l3_off, l4_off, l3_len, reason;
+	__u32 l3_off = p->l3_off, l4_off, reason;
 	void *l3;
 
 	if (offset_beyond(&l3_off,
@@ -283,20 +269,17 @@ static __always_inline __u32 edge_packet_rest(struct xdp_md *xdp, struct edge_pa
 		if (l3 + sizeof(struct iphdr) > end)
 			return TW_EDGE_TRUNCATED;
 		reason = edge_packet_ip4(l3, p);
-		l3_len = bpf_ntohs(((struct iphdr *)l3)->tot_len);
 	} else {
 		if (l3 + sizeof(struct ipv6hdr) > end)
 			return TW_EDGE_TRUNCATED;
 		reason = edge_packet_ip6(data, end, l3, p);
-		l3_len = bpf_ntohs(((struct ipv6hdr *)l3)->payload_len) +
-			 (__u32)sizeof(struct ipv6hdr);
 	}
 	if (reason || p->flags & EDGE_FRAG_LATER)
 		return reason;
 	l4_off = p->l4_off;
 	if (offset_beyond(&l4_off, EDGE_HEADERS_MAX))
 		return TW_EDGE_EXT_HEADERS;
-	return edge_packet_l4(data + l4_off, end, l3_len - (l4_off - l3_off), p);
+	return edge_packet_l4(data + l4_off, end, p);
 }
 
 #endif

@@ -11,8 +11,8 @@ import pytest
 from node import binary
 
 COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "policy", "trace",
-            "program", "features", "cni", "uninstall", "completion")  # fmt: skip
-GROUPS = ("program",)
+            "program", "map", "features", "cni", "uninstall", "completion")  # fmt: skip
+GROUPS = ("program", "map")
 
 
 def towpath(*argv, stdin="", **env):
@@ -94,6 +94,9 @@ USAGE = (
     ("explain",), ("explain", "--from", "a", "--to", "b"),
     ("explain", "--from", "a", "--to", "b", "--port", "99999"),
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
+    ("map",), ("map", "fly"), ("map", "list", "x"), ("map", "show"), ("map", "dump"), ("map", "dump", "a", "b"),
+    ("map", "get", "a"), ("map", "set", "a", "1"), ("map", "set", "a", "1", "2", "-f", "x"),
+    ("map", "delete", "a"), ("map", "list", "--type"),
     ("program",), ("program", "fly"), ("program", "build"), ("program", "build", "a.c", "b.c"),
     ("program", "build", "a.txt"), ("program", "build", "a.c", "-o", "a.c"), ("program", "build", "-x", "a.c"),
     ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"), ("status", "-o", "wide"),
