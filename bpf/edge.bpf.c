@@ -7,7 +7,9 @@
  *
  * Stages that the settings switch off are pruned by the verifier when the program is loaded.
  */
+#include "lib/edge_balance.h"
 #include "lib/edge_count.h"
+#include "lib/edge_decap.h"
 #include "lib/edge_maps.h"
 #include "lib/edge_packet.h"
 
@@ -26,7 +28,23 @@ int tw_edge(struct xdp_md *xdp)
 		if (unlikely(reason))
 			return edge_drop(&p, reason);
 	}
+	if (tw_edge_settings.decap && edge_decap(xdp, &p))
+		return edge_pass(xdp, &p, TW_EDGE_DECAPSULATED);
+	if (tw_edge_settings.balance) {
+		int action = edge_balance(xdp, &p);
+
+		if (action != EDGE_NEXT)
+			return action;
+	}
 	return edge_pass(xdp, &p, TW_EDGE_PASS);
+}
+
+/* The time that the programs know, for who reads their maps. */
+SEC("syscall")
+int tw_edge_clock(struct tw_clock *clock)
+{
+	clock->jiffies = bpf_jiffies64();
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -457,11 +457,16 @@ void datapath_close(struct datapath *dp)
 	free(dp);
 }
 
-void datapath_grace(struct datapath *dp)
+void datapath_rcu_wait(void)
 {
 	/* Waits for every running RCU reader; programs are readers (Documentation/RCU). */
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
 		usleep(100000);
+}
+
+void datapath_grace(struct datapath *dp)
+{
+	datapath_rcu_wait();
 }
 
 static int syscall_run(struct datapath *dp, struct bpf_program *prog, void *ctx, uint32_t len)
@@ -555,8 +560,7 @@ int datapath_events(struct datapath *dp, int (*fn)(void *arg, const struct tw_ev
 	return ring_buffer__consume(dp->ring);
 }
 
-/* Sums the words of a per-CPU element. */
-static int percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words)
+int datapath_percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words)
 {
 	int cpus = libbpf_num_possible_cpus();
 	uint64_t *values;
@@ -582,7 +586,7 @@ static int percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words)
 int datapath_metric_sum(int fd, uint32_t index, struct tw_metric *out)
 {
 	uint64_t sum[2];
-	int res = percpu_sum(fd, index, sum, 2);
+	int res = datapath_percpu_sum(fd, index, sum, 2);
 
 	if (!res)
 		*out = (struct tw_metric){ sum[0], sum[1] };
@@ -598,5 +602,5 @@ int datapath_metric(struct datapath *dp, enum tw_reason reason, enum tw_hook hoo
 
 int datapath_counter(struct datapath *dp, enum tw_counter counter, uint64_t *out)
 {
-	return percpu_sum(bpf_map__fd(dp->skel->maps.tw_counters), counter, out, 1);
+	return datapath_percpu_sum(bpf_map__fd(dp->skel->maps.tw_counters), counter, out, 1);
 }

@@ -140,6 +140,8 @@ void programs_path(const struct datapath *dp, char path[PATH_MAX]);
 
 /* Pins, each made where it is missing. */
 bool map_is_private(const struct bpf_map *map);
+/* Whether path is a pin of this map, and not of another one. */
+bool map_pinned_at(const struct bpf_map *map, const char *path);
 void map_pin_path(const struct datapath *dp, const struct bpf_map *map, char path[PATH_MAX]);
 int pin_folders_make(const struct datapath *dp);
 int maps_pin(struct datapath *dp);
@@ -156,6 +158,10 @@ void migrate_after_links(struct datapath *dp, struct datapath_migration *result)
 
 /* The jump table of programs that this process has loaded. */
 int datapath_jumps_fill(const struct towpath_bpf *skel);
+/* Until every program that runs now has ended. */
+void datapath_rcu_wait(void);
+/* Sums the words of a per-CPU element. */
+int datapath_percpu_sum(int fd, uint32_t index, uint64_t *sum, size_t words);
 /* Of a per-CPU array of struct tw_metric. */
 int datapath_metric_sum(int fd, uint32_t index, struct tw_metric *out);
 /* One more ring of struct tw_event that datapath_events() drains. */

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <towpath/edge_balance_abi.h>
+
 #include "datapath_internal.h"
 #include "edge.skel.h"
 #include "edge_internal.h"
@@ -49,6 +51,17 @@ static int folders_make(const struct edge *edge)
 	return 0;
 }
 
+/* Uses it, unless it is smaller than the settings want: then the new program gets one of its own. */
+static int map_reuse(struct bpf_map *map, int fd)
+{
+	struct bpf_map_info info = {};
+	uint32_t len = sizeof(info);
+
+	if (bpf_map_get_info_by_fd(fd, &info, &len))
+		return -errno;
+	return info.max_entries < bpf_map__max_entries(map) ? 0 : bpf_map__reuse_fd(map, fd);
+}
+
 /* Takes over a map that is pinned, or that an open skeleton has. */
 static int map_take(const struct edge *edge, const struct edge_bpf *from, struct bpf_map *map)
 {
@@ -58,16 +71,30 @@ static int map_take(const struct edge *edge, const struct edge_bpf *from, struct
 	if (bpf_map__is_internal(map))
 		return 0;
 	if (from)
-		return bpf_map__reuse_fd(
-			map, bpf_object__find_map_fd_by_name(from->obj, bpf_map__name(map)));
+		return map_reuse(map,
+				 bpf_object__find_map_fd_by_name(from->obj, bpf_map__name(map)));
 	if (!edge->pin_dir[0])
 		return 0;
 	edge_map_path(edge, map, path);
 	fd = bpf_obj_get(path);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -errno;
-	res = bpf_map__reuse_fd(map, fd);
+	res = map_reuse(map, fd);
 	close(fd);
+	return res;
+}
+
+/* Maps of stages that are off have one element. */
+static int maps_size(struct edge_bpf *skel, const struct tw_edge_settings *settings)
+{
+	int res = 0;
+
+	if (settings->balance)
+		res = bpf_map__set_max_entries(skel->maps.tw_edge_conns, TW_EDGE_CONNS);
+	else
+		res = bpf_map__set_max_entries(skel->maps.tw_edge_maglev, 1);
+	if (!res && settings->nat)
+		res = bpf_map__set_max_entries(skel->maps.tw_edge_nats, TW_EDGE_NATS);
 	return res;
 }
 
@@ -85,6 +112,7 @@ static int maps_take(const struct edge *edge, const struct edge_bpf *from, struc
 	return 0;
 }
 
+/* Pins what has no pin; a pin of a map that a larger one has replaced goes over to that one. */
 static int maps_pin_missing(const struct edge *edge)
 {
 	struct bpf_map *map;
@@ -95,7 +123,9 @@ static int maps_pin_missing(const struct edge *edge)
 		if (bpf_map__is_internal(map))
 			continue;
 		edge_map_path(edge, map, path);
-		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
+		if (map_pinned_at(map, path))
+			continue;
+		if ((unlink(path) && errno != ENOENT) || bpf_obj_pin(bpf_map__fd(map), path))
 			return -errno;
 	}
 	return 0;
@@ -114,7 +144,9 @@ static int skel_load(const struct edge *edge, const struct edge_bpf *from,
 	memcpy((void *)&skel->rodata->tw_edge_settings, settings, sizeof(*settings));
 	if (!frags)
 		bpf_program__set_flags(skel->progs.tw_edge, 0);
-	res = maps_take(edge, from, skel);
+	res = maps_size(skel, settings);
+	if (!res)
+		res = maps_take(edge, from, skel);
 	if (!res)
 		res = edge_bpf__load(skel);
 	if (res) {
@@ -221,6 +253,8 @@ int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char
 	}
 	edge->skel = skel;
 	res = edge_switch(edge, err, err_len);
+	if (!res && edge->pin_dir[0])
+		res = maps_pin_missing(edge);
 	if (res) {
 		edge->skel = before;
 		edge_bpf__destroy(skel);
@@ -259,6 +293,17 @@ const char *tw_edge_reason_text(uint32_t reason)
 bool tw_edge_reason_drops(uint32_t reason)
 {
 	return reason < TW_EDGE_REASON_COUNT && reasons[reason].drops;
+}
+
+int edge_jiffies(const struct edge *edge, uint64_t *out)
+{
+	struct tw_clock clock = {};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &clock, .ctx_size_in = sizeof(clock));
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(edge->skel->progs.tw_edge_clock), &opts))
+		return -errno;
+	*out = clock.jiffies;
+	return 0;
 }
 
 int edge_prog_fd(const struct edge *edge)

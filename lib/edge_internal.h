@@ -21,6 +21,9 @@ struct edge {
 	size_t n_links;
 };
 
+/* Jiffies since about boot, as the programs have them. */
+int edge_jiffies(const struct edge *edge, uint64_t *out);
+
 /* Puts prog_fd on each device. */
 int edge_links_update(struct edge *edge, int prog_fd);
 

@@ -59,8 +59,7 @@ void pins_close(struct datapath *dp)
 	dp->pins_dir = dp->pins_watch = dp->jumps_fd = 0;
 }
 
-/* Whether path is a pin of this map, and not of another one. */
-static bool is_pin_of(const char *path, const struct bpf_map *map)
+bool map_pinned_at(const struct bpf_map *map, const char *path)
 {
 	struct bpf_map_info ours = {}, there = {};
 	uint32_t len = sizeof(ours);
@@ -86,7 +85,7 @@ size_t datapath_pins(struct datapath *dp, size_t *expected, const char **missing
 			continue;
 		n++;
 		map_pin_path(dp, map, path);
-		if (is_pin_of(path, map))
+		if (map_pinned_at(map, path))
 			right++;
 		else
 			*missing = bpf_map__name(map);

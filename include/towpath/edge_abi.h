@@ -25,7 +25,19 @@
 	X(MALFORMED, "malformed", 1, "headers contradict each other")                              \
 	X(EXT_HEADERS, "extension_headers", 1, "more IPv6 extension headers than are followed")    \
 	X(VLAN_DEPTH, "vlan_depth", 1, "more VLAN tags than are followed")                         \
-	X(INTERNAL, "internal", 1, "a map look-up that cannot fail did (agent bug)")
+	X(INTERNAL, "internal", 1, "a map look-up that cannot fail did (agent bug)")               \
+	X(BALANCED, "balanced", 0, "sent to a backend")                                            \
+	X(NO_BACKEND, "no_backend", 1, "its service has no backend")                               \
+	X(NO_NEIGHBOUR, "no_neighbour", 1, "the MAC address on the way to its backend is unknown") \
+	X(TOO_BIG, "too_big", 1, "too long for the way to its backend; answered by ICMP")          \
+	X(TTL, "ttl", 1, "its time to live ended here; answered by ICMP")                          \
+	X(NO_HEADROOM, "no_headroom", 1, "the driver left no room for an outer header")            \
+	X(FRAG_NO_FIRST, "frag_no_first", 1, "a fragment whose first one did not come before it")  \
+	X(NAT_NO_FLOW, "nat_no_flow", 1, "belongs to no connection that is translated")            \
+	X(NAT_NO_PORT, "nat_no_port", 1, "no free port to translate its source to")                \
+	X(NAT_FULL, "nat_full", 1, "no room for another translated connection")                    \
+	X(NAT_RATE, "nat_rate", 1, "more new translated connections a second than allowed")        \
+	X(DECAPSULATED, "decapsulated", 0, "taken out of a balancer's packet, given to the stack")
 
 #define TW_EDGE_REASON_ENUM(sym, name, drops, text) TW_EDGE_##sym,
 enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT };
@@ -45,10 +57,13 @@ enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT 
  * the stages that are off. 0 everywhere: frames are parsed as far as IP, counted and passed.
  */
 struct tw_edge_settings {
-	__u32 hz;    /* jiffies a second of this kernel */
-	__u8 jumbo;  /* a frame may have fragments (xdp.frags): its length is asked for */
-	__u8 parse;  /* a stage behind the source filter needs ports: parse the whole header */
-	__u8 pad[2]; /* zero */
+	__u32 hz;     /* jiffies a second of this kernel */
+	__u8 jumbo;   /* a frame may have fragments (xdp.frags): its length is asked for */
+	__u8 parse;   /* a stage behind the source filter needs ports: parse the whole header */
+	__u8 balance; /* there are frontends */
+	__u8 decap;   /* there are balancers that this node takes packets from */
+	__u8 nat;     /* some frontend's backends are reached by translation */
+	__u8 pad[3];  /* zero */
 };
 
 /* tw_edge_config: one mmapable element. The agent writes, programs read. */
