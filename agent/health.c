@@ -8,6 +8,7 @@
 #include "agent.h"
 #include "exporter.h"
 #include "flow/history.h"
+#include "programs.h"
 #include "rates.h"
 #include "tick.h"
 #include "uplinks.h"
@@ -215,6 +216,11 @@ static void rates_check(struct agent *a, json_t *problems)
 			(unsigned long long)count[RATE_BUGS], seconds);
 }
 
+static void program_problem(void *arg, const char *what, const char *help, const char *text)
+{
+	problem(arg, what, help, "%s", text);
+}
+
 json_t *health_json(struct agent *a)
 {
 	json_t *problems = json_array();
@@ -227,6 +233,7 @@ json_t *health_json(struct agent *a)
 	rates_check(a, problems);
 	fill_check(a, problems);
 	pools_check(a, problems);
+	programs_problems(a->programs, program_problem, problems);
 	return json_pack("{s:b, s:o, s:o, s:o, s:I}", "ok", !json_array_size(problems), "problems",
 			 problems, "hooks", hooks, "pins", pins, "heartbeat_ms", heartbeat);
 }

@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "filters.h"
 #include "log.h"
+#include "programs.h"
 #include "uplinks.h"
 
 /* Ports looked at each second; a link that was detached by force leaves its pin behind. */
@@ -62,6 +63,7 @@ static void bring_back(struct pins *p)
 
 	if (!res) {
 		res = datapath_pins_bring(p->a->dp);
+		programs_pins_bring(p->a->programs);
 		snprintf(why, sizeof(why), "%s", strerror(-res));
 	}
 	if (!res)

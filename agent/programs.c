@@ -15,22 +15,6 @@
 #include "programs_internal.h"
 
 #define AGAIN_MS 5000u /* what failed is tried again: nothing may change for days */
-#define WAITING_MAX 64u
-
-/* Something to do, in a queue: the worker has the first one. */
-struct task {
-	struct programs *p;
-	char *name;	      /* of the program that it is about; NULL: one that is not there yet */
-	struct program *prog; /* that program, while the task is under way */
-	struct program_record given; /* of a replacement */
-	struct program_work work;
-	void (*run)(struct program_work *w); /* on the worker thread */
-	void (*end)(struct task *t);	     /* on the loop */
-	int (*begin)(struct task *t);	     /* on the loop, before run */
-	programs_fn done;		     /* NULL: nobody waits */
-	void *arg;
-	struct task *prev, *next;
-};
 
 void program_free(struct program *prog)
 {
@@ -77,137 +61,7 @@ void programs_add(struct programs *p, struct program *prog)
 		p->number = prog->r.number;
 }
 
-/* ---- the queue ---------------------------------------------------------------------------------- */
-
-void programs_release(struct programs *p)
-{
-	struct program *prog, *next;
-
-	if (!p->closing || p->working)
-		return;
-	DL_FOREACH_SAFE(p->list, prog, next) {
-		DL_DELETE(p->list, prog);
-		program_free(prog);
-	}
-	free(p);
-}
-
-static void task_free(struct task *t)
-{
-	free(t->name);
-	program_record_clear(&t->given);
-	program_record_clear(&t->work.r);
-	program_place_close(&t->work.place);
-	free(t->work.object);
-	free(t);
-}
-
-static struct task *task_new(struct programs *p, const char *name)
-{
-	struct task *t = calloc(1, sizeof(*t));
-
-	if (t && name)
-		t->name = strdup(name);
-	if (!t || (name && !t->name)) {
-		free(t);
-		return NULL;
-	}
-	t->p = p;
-	t->work.prog_fd = t->work.old_fd = t->work.link.fd = -1;
-	t->work.place.netns_fd = t->work.place.hook.cgroup_fd = -1;
-	memcpy(t->work.root, p->root, sizeof(t->work.root));
-	return t;
-}
-
-static void queue_run(struct programs *p);
-
-static void on_work(uv_work_t *work)
-{
-	struct programs *p = work->data;
-
-	p->queue->run(&p->queue->work);
-}
-
-static void task_end(struct task *t)
-{
-	struct programs *p = t->p;
-
-	DL_DELETE(p->queue, t);
-	p->n_queue--;
-	if (t->prog)
-		t->prog->working = false;
-	t->end(t);
-	task_free(t);
-}
-
-static void on_done(uv_work_t *work, int status)
-{
-	struct programs *p = work->data;
-
-	p->working = false;
-	task_end(p->queue);
-	memory_release();
-	queue_run(p);
-	programs_release(p);
-}
-
-/* What was asked for may have gone, or changed, before its turn came. */
-static int task_begin(struct task *t)
-{
-	struct program_work *w = &t->work;
-
-	if (t->name) {
-		t->prog = programs_find(t->p, t->name);
-		if (!t->prog) {
-			snprintf(w->err, sizeof(w->err),
-				 "there is no program %.64s; see towpath program list", t->name);
-			return -ESRCH;
-		}
-		if (program_record_copy(&w->r, &t->prog->r)) {
-			snprintf(w->err, sizeof(w->err), "out of memory");
-			return -ENOMEM;
-		}
-		t->prog->working = true;
-	}
-	return t->begin(t);
-}
-
-static void queue_run(struct programs *p)
-{
-	while (p->queue && !p->working && !p->closing) {
-		struct task *t = p->queue;
-
-		t->work.res = task_begin(t);
-		p->working =
-			!t->work.res && !uv_queue_work(&p->a->loop, &p->work, on_work, on_done);
-		if (!p->working)
-			task_end(t);
-	}
-}
-
-static void queue_add(struct programs *p, struct task *t)
-{
-	DL_APPEND(p->queue, t);
-	p->n_queue++;
-	queue_run(p);
-}
-
-static void task_answer(struct task *t, json_t *json)
-{
-	struct agent_error err = {};
-	int res = t->work.res;
-
-	if (res == -ESRCH)
-		res = agent_refuse(&err, AGENT_NOT_FOUND, "%s", t->work.err);
-	else if (res)
-		res = agent_refuse_errno(&err, res, t->work.err);
-	if (t->done)
-		t->done(t->arg, json, res, &err);
-	else
-		json_decref(json);
-}
-
-static int begin_place(struct task *t)
+static int begin_place(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	int res = program_place_find(t->p, &w->r, w->fresh, &w->place, w->err, sizeof(w->err));
@@ -229,7 +83,7 @@ static uint64_t generation_new(void)
 	return generation;
 }
 
-static int begin_attach(struct task *t)
+static int begin_attach(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 
@@ -276,8 +130,9 @@ static int store_record(struct programs *p, const struct program_work *w, char *
 }
 
 static json_t *one_json(const struct programs *p, const struct program *prog);
+static void look_one(struct programs *p, struct program *prog);
 
-static void end_attach(struct task *t)
+static void end_attach(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	struct program *prog = w->res ? NULL : program_new();
@@ -297,40 +152,30 @@ static void end_attach(struct task *t)
 		if (w->prog_fd >= 0)
 			program_work_undo(w);
 		free(prog);
-		task_answer(t, NULL);
+		program_task_answer(t, NULL);
 		return;
 	}
 	attached(prog, w);
 	prog->r = w->r;
 	w->r = (struct program_record){};
 	programs_add(p, prog);
+	look_one(p, prog);
 	log_info("program %s (%s of %s) is attached to %s", prog->r.name, prog->r.program,
 		 prog->r.file, program_place_words(&prog->r, words, sizeof(words)));
-	task_answer(t, one_json(p, prog));
-}
-
-static int task_queue(struct programs *p, struct task *t, struct agent_error *err)
-{
-	if (p->n_queue < WAITING_MAX) {
-		queue_add(p, t);
-		return 0;
-	}
-	task_free(t);
-	return agent_refuse(err, AGENT_NOT_READY, "%u requests are waiting already; try again",
-			    WAITING_MAX);
+	program_task_answer(t, one_json(p, prog));
 }
 
 int programs_attach(struct programs *p, const json_t *body, programs_fn done, void *arg,
 		    struct agent_error *err)
 {
-	struct task *t = task_new(p, NULL);
+	struct program_task *t = program_task_new(p, NULL);
 	int res;
 
 	if (!t)
 		return agent_refuse(err, AGENT_INTERNAL, "out of memory");
 	res = program_request_parse(body, &t->work.r, &t->work.object, err);
 	if (res) {
-		task_free(t);
+		program_task_free(t);
 		return res;
 	}
 	t->work.fresh = true;
@@ -339,7 +184,7 @@ int programs_attach(struct programs *p, const json_t *body, programs_fn done, vo
 	t->end = end_attach;
 	t->done = done;
 	t->arg = arg;
-	return task_queue(p, t, err);
+	return program_task_queue(p, t, err);
 }
 
 /* ---- detach -------------------------------------------------------------------------------------- */
@@ -351,16 +196,16 @@ static int refuse_unknown(const char *name, struct agent_error *err)
 }
 
 /* A request about a program of the list. */
-static int task_about(struct programs *p, const char *name, struct task **out,
+static int task_about(struct programs *p, const char *name, struct program_task **out,
 		      struct agent_error *err)
 {
 	if (!programs_find(p, name))
 		return refuse_unknown(name, err);
-	*out = task_new(p, name);
+	*out = program_task_new(p, name);
 	return *out ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
 }
 
-static int begin_detach(struct task *t)
+static int begin_detach(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	struct programs *p = t->p;
@@ -385,17 +230,17 @@ static int begin_detach(struct task *t)
 	return 0;
 }
 
-static void end_detach(struct task *t)
+static void end_detach(struct program_task *t)
 {
 	if (!t->work.res)
 		log_info("program %s is detached", t->work.r.name);
-	task_answer(t, t->work.res ? NULL : json_pack("{s:s}", "name", t->work.r.name));
+	program_task_answer(t, t->work.res ? NULL : json_pack("{s:s}", "name", t->work.r.name));
 }
 
 int programs_detach(struct programs *p, const char *name, programs_fn done, void *arg,
 		    struct agent_error *err)
 {
-	struct task *t = NULL;
+	struct program_task *t = NULL;
 	int res = task_about(p, name, &t, err);
 
 	if (res)
@@ -405,12 +250,12 @@ int programs_detach(struct programs *p, const char *name, programs_fn done, void
 	t->end = end_detach;
 	t->done = done;
 	t->arg = arg;
-	return task_queue(p, t, err);
+	return program_task_queue(p, t, err);
 }
 
 /* ---- replace ------------------------------------------------------------------------------------- */
 
-static int begin_replace(struct task *t)
+static int begin_replace(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	const struct program *prog = t->prog;
@@ -434,7 +279,7 @@ static int begin_replace(struct task *t)
 	return 0;
 }
 
-static void end_replace(struct task *t)
+static void end_replace(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	struct program *prog = t->prog;
@@ -445,7 +290,7 @@ static void end_replace(struct task *t)
 	}
 	w->link.fd = -1; /* the program's */
 	if (w->res) {
-		task_answer(t, NULL);
+		program_task_answer(t, NULL);
 		return;
 	}
 	if (prog->prog_fd >= 0)
@@ -456,20 +301,20 @@ static void end_replace(struct task *t)
 	prog->r = w->r;
 	w->r = (struct program_record){};
 	log_info("program %s is replaced by %s of %s", prog->r.name, prog->r.program, prog->r.file);
-	task_answer(t, one_json(t->p, prog));
+	program_task_answer(t, one_json(t->p, prog));
 }
 
 int programs_replace(struct programs *p, const char *name, const json_t *body, programs_fn done,
 		     void *arg, struct agent_error *err)
 {
-	struct task *t = NULL;
+	struct program_task *t = NULL;
 	int res = task_about(p, name, &t, err);
 
 	if (res)
 		return res;
 	res = program_replacement_parse(body, &t->given, &t->work.object, err);
 	if (res) {
-		task_free(t);
+		program_task_free(t);
 		return res;
 	}
 	t->begin = begin_replace;
@@ -477,12 +322,69 @@ int programs_replace(struct programs *p, const char *name, const json_t *body, p
 	t->end = end_replace;
 	t->done = done;
 	t->arg = arg;
-	return task_queue(p, t, err);
+	return program_task_queue(p, t, err);
+}
+
+/* ---- who is at the hooks --------------------------------------------------------------------------- */
+
+/* What is in no list of the kernel's, because its place is not there. */
+static void waiting_add(const struct programs *p, json_t *items)
+{
+	const struct program *prog;
+	char words[PATH_MAX];
+
+	DL_FOREACH(p->list, prog) {
+		if (!*prog->why)
+			continue;
+		program_place_words(&prog->r, words, sizeof(words));
+		*strrchr(words, ' ') = '\0';
+		json_array_append_new(
+			items,
+			json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s}", "where", words,
+				  "hook", prog->r.point->name, "position", (json_int_t)0, "program",
+				  prog->r.program, "owner", "user", "name", prog->r.name, "state",
+				  prog->failed ? "failed" : "waiting", "why", prog->why));
+	}
+}
+
+static int begin_hooks(struct program_task *t)
+{
+	return 0;
+}
+
+static void end_hooks(struct program_task *t)
+{
+	json_t *items = program_query_items(t->work.query);
+
+	if (t->all)
+		waiting_add(t->p, items);
+	program_task_answer(t, json_pack("{s:o}", "items", items));
+}
+
+int programs_hooks(struct programs *p, const struct programs_asked *asked, programs_fn done,
+		   void *arg, struct agent_error *err)
+{
+	struct program_task *t = program_task_new(p, NULL);
+	char why[512];
+	int res = t ? program_query_new(p, asked, &t->work.query, why, sizeof(why)) : 0;
+
+	if (!t || res) {
+		free(t);
+		return t ? agent_refuse_errno(err, res, why)
+			 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
+	}
+	t->all = !asked->device && !asked->pod && !asked->cgroup;
+	t->begin = begin_hooks;
+	t->run = program_work_list;
+	t->end = end_hooks;
+	t->done = done;
+	t->arg = arg;
+	return program_task_queue(p, t, err);
 }
 
 /* ---- what has to be attached again ----------------------------------------------------------------- */
 
-static int begin_renew(struct task *t)
+static int begin_renew(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	struct program *prog = t->prog;
@@ -491,6 +393,7 @@ static int begin_renew(struct task *t)
 	if (res)
 		return res;
 	w->prog_fd = prog->prog_fd;
+	w->old_fd = prog->link.fd;
 	if (w->prog_fd >= 0)
 		return 0;
 	res = store_program_object(t->p->a->store, w->r.name, &w->object, &w->r.size);
@@ -499,7 +402,7 @@ static int begin_renew(struct task *t)
 	return res;
 }
 
-static void end_renew(struct task *t)
+static void end_renew(struct program_task *t)
 {
 	struct program_work *w = &t->work;
 	struct program *prog = t->prog;
@@ -518,6 +421,9 @@ static void end_renew(struct task *t)
 		log_info("program %s is attached to %s again", prog->r.name, words);
 		return;
 	}
+	if (prog->link.fd >= 0)
+		close(prog->link.fd);
+	prog->link = (struct userprog_link){ .fd = -1 };
 	prog->failed = true;
 	prog->again = uv_now(&t->p->a->loop) + AGAIN_MS;
 	snprintf(prog->why, sizeof(prog->why), "%.511s", w->err);
@@ -527,7 +433,7 @@ static void end_renew(struct task *t)
 
 static void renew(struct programs *p, struct program *prog)
 {
-	struct task *t = task_new(p, prog->r.name);
+	struct program_task *t = program_task_new(p, prog->r.name);
 
 	if (!t)
 		return; /* at the next look */
@@ -535,14 +441,38 @@ static void renew(struct programs *p, struct program *prog)
 	t->begin = begin_renew;
 	t->run = program_work_attach;
 	t->end = end_renew;
-	queue_add(p, t);
+	program_task_add(p, t);
 }
 
 struct looking {
 	const struct program_place *place;
 	const struct userprog_link *link;
+	uint32_t id;
 	bool there;
+	bool ahead, behind; /* of Towpath's own */
 };
+
+/* On which side of Towpath's program it runs, if that is there. */
+static void look_order(struct looking *l, const struct userprog_hook *hook)
+{
+	const struct userprog_order *order = &l->place->order;
+	struct userprog_entry chain[USERPROG_CHAIN_MAX];
+	size_t n = USERPROG_CHAIN_MAX;
+	bool passed = false, met = false;
+
+	if (!userprog_point_is_tc(hook->point) || userprog_chain(hook, chain, &n))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		bool guard = false;
+
+		for (size_t j = 0; j < order->n_guards; j++)
+			guard |= l->place->guards[j] == chain[i].prog_id;
+		l->ahead |= guard && met;
+		l->behind |= passed && chain[i].prog_id == l->id;
+		passed |= guard;
+		met |= chain[i].prog_id == l->id;
+	}
+}
 
 static int look_there(void *arg)
 {
@@ -554,6 +484,8 @@ static int look_there(void *arg)
 	if (hook.point->where == USERPROG_DEVICE && !hook.ifindex)
 		return 0;
 	l->there = userprog_attached(&hook, l->link);
+	if (l->there)
+		look_order(l, &hook);
 	return 0;
 }
 
@@ -561,7 +493,9 @@ static int look_there(void *arg)
 static void look_one(struct programs *p, struct program *prog)
 {
 	struct program_place place;
-	struct looking l = { &place, &prog->link, false };
+	struct looking l = { .place = &place,
+			     .link = &prog->link,
+			     .id = userprog_id(prog->prog_fd) };
 	char why[sizeof(prog->why)] = "";
 
 	if (program_place_find(p, &prog->r, false, &place, why, sizeof(why))) {
@@ -575,6 +509,10 @@ static void look_one(struct programs *p, struct program *prog)
 	else
 		program_place_run(&place, look_there, &l, why, sizeof(why));
 	program_place_close(&place);
+	prog->ahead = l.ahead;
+	/* Towpath was attached anew, and comes first: one that is meant to be before it goes there. */
+	if (l.behind && prog->r.bypass && prog->r.before)
+		l.there = false;
 	if (!l.there && (!prog->failed || uv_now(&p->a->loop) >= prog->again))
 		renew(p, prog);
 }
@@ -584,8 +522,13 @@ void programs_look(struct programs *p)
 	struct program *prog;
 
 	DL_FOREACH(p->list, prog) {
-		if (!prog->working)
-			look_one(p, prog);
+		char dir[PATH_MAX];
+
+		if (prog->working)
+			continue;
+		program_dir(p->root, &prog->r, dir);
+		userprog_repin(dir, prog->r.generation, prog->prog_fd, prog->link.fd);
+		look_one(p, prog);
 	}
 }
 
@@ -629,12 +572,48 @@ int programs_endpoint_up(struct programs *p, const struct endpoint *ep, int netn
 	return 0;
 }
 
+void programs_problems(const struct programs *p,
+		       void (*fn)(void *arg, const char *what, const char *help, const char *text),
+		       void *arg)
+{
+	const struct program *prog;
+	char words[PATH_MAX], text[PATH_MAX + 1024];
+
+	DL_FOREACH(p->list, prog) {
+		program_place_words(&prog->r, words, sizeof(words));
+		if (prog->ahead) {
+			snprintf(text, sizeof(text),
+				 "the program %s on %s runs before Towpath's own: what it passes "
+				 "with TC_ACT_OK escapes all policies",
+				 prog->r.name, words);
+			fn(arg, "policy_bypass",
+			   "if it is not meant any more: towpath program detach NAME", text);
+		}
+		if (prog->failed) {
+			snprintf(text, sizeof(text), "the program %s cannot be attached to %s: %s",
+				 prog->r.name, words, prog->why);
+			fn(arg, "program",
+			   "mend that, or towpath program detach NAME; it is tried "
+			   "again every 5 s",
+			   text);
+		}
+	}
+}
+
 /* ---- the end ----------------------------------------------------------------------------------- */
+
+static void timer_closed(uv_handle_t *handle)
+{
+	struct programs *p = handle->data;
+
+	p->timer_closed = true;
+	programs_release(p);
+}
 
 void programs_free(struct programs *p)
 {
 	struct agent_error err = {};
-	struct task *t, *next;
+	struct program_task *t, *next;
 	int res;
 
 	if (!p)
@@ -649,9 +628,10 @@ void programs_free(struct programs *p)
 		if (p->working && t == p->queue)
 			continue;
 		DL_DELETE(p->queue, t);
-		task_free(t);
+		program_task_free(t);
 	}
-	programs_release(p);
+	programs_stats_end(p);
+	uv_close((uv_handle_t *)&p->stats_timer, timer_closed);
 }
 
 /* ---- answers -------------------------------------------------------------------------------------- */
@@ -676,6 +656,7 @@ static json_t *one_json(const struct programs *p, const struct program *prog)
 	json_object_set_new(json, "state", json_string(state));
 	if (*prog->why)
 		json_object_set_new(json, "why", json_string(prog->why));
+	json_object_set_new(json, "before_towpath", json_boolean(prog->ahead));
 	if (prog->prog_fd >= 0)
 		json_object_set_new(json, "id", json_integer(userprog_id(prog->prog_fd)));
 	if (prog->r.point->attach == BPF_XDP)
@@ -689,9 +670,10 @@ json_t *programs_json(const struct programs *p)
 {
 	json_t *items = json_array();
 	const struct program *prog;
+	struct agent_error err;
 
 	DL_FOREACH(p->list, prog)
-		json_array_append_new(items, one_json(p, prog));
+		json_array_append_new(items, program_json(p, prog->r.name, &err));
 	return json_pack("{s:o}", "items", items);
 }
 
@@ -699,7 +681,12 @@ json_t *program_json(const struct programs *p, const char *name, struct agent_er
 {
 	const struct program *prog = programs_find(p, name);
 	json_t *json = prog ? one_json(p, prog) : NULL;
+	char dir[PATH_MAX];
 
+	if (json) {
+		program_dir(p->root, &prog->r, dir);
+		json_object_set_new(json, "maps", program_maps_json(dir));
+	}
 	if (!prog)
 		refuse_unknown(name, err);
 	else if (!json)

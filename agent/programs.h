@@ -35,6 +35,34 @@ json_t *programs_json(const struct programs *p);
 /* The program with its maps, or NULL and err. */
 json_t *program_json(const struct programs *p, const char *name, struct agent_error *err);
 
+/* Whose hooks are listed: one of them, or none for all of the node. */
+struct programs_asked {
+	const char *device;
+	const char *ns, *pod;
+	const char *cgroup;
+};
+/*
+ * {items: [{where, hook, position, program, id, type, owner, ..}]}: what is at the hooks, by place and
+ * hook, in the order in which it runs; behind it, of the whole node, what waits for its place.
+ */
+int programs_hooks(struct programs *p, const struct programs_asked *asked, programs_fn done,
+		   void *arg, struct agent_error *err);
+
+/*
+ * {time_ns, items: [{name, program, id, runs, ns}]}: of each since it was loaded, as far as the kernel
+ * counted. It goes on counting for hold_ms. NULL and err: it does not count.
+ */
+json_t *programs_stats_json(struct programs *p, unsigned int hold_ms, struct agent_error *err);
+/*
+ * Calls fn for each thing about programs that a person should hear of; `what` as in the status'
+ * problems.
+ */
+void programs_problems(const struct programs *p,
+		       void (*fn)(void *arg, const char *what, const char *help, const char *text),
+		       void *arg);
+/* The bpffs was taken away and another one is in its place: everything is pinned there. */
+void programs_pins_bring(struct programs *p);
+
 /* Looks whether everything is where it should be: every second, and when devices changed. */
 void programs_look(struct programs *p);
 /*

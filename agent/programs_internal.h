@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * Private to agent/programs*.c. programs.c: the list and what becomes of it; programs_record.c:
- * requests and records; programs_work.c: what a worker thread does.
+ * requests and records; programs_place.c: where; programs_work.c: what a worker thread does;
+ * programs_hooks.c: who is at the hooks; programs_start.c: after a start.
  */
 #ifndef PROGRAMS_INTERNAL_H
 #define PROGRAMS_INTERNAL_H
@@ -40,6 +41,7 @@ struct program {
 	struct userprog_link link;
 	uint32_t port; /* of an endpoint: which one it was */
 	bool working;  /* a job is at it */
+	bool ahead;    /* it runs before Towpath's own program */
 	bool failed;
 	uint64_t again; /* when a failed one is tried again; ms of the loop */
 	char why[512];	/* why it is not attached, "" when it is */
@@ -56,7 +58,7 @@ struct program_place {
 	uint32_t guards[GUARDS_MAX];
 };
 
-struct task; /* something to do, in a queue */
+struct program_task;
 
 struct programs {
 	struct agent *a;
@@ -64,10 +66,14 @@ struct programs {
 	size_t n;
 	uint64_t number; /* of the last one attached */
 	char root[PATH_MAX];
-	struct task *queue; /* the worker has the first one */
+	int root_fd;		    /* the folder, held open */
+	struct program_task *queue; /* the worker has the first one */
 	unsigned int n_queue;
 	uv_work_t work;
 	bool working, closing;
+	int stats_fd; /* held while somebody asks for runs; -1 */
+	uv_timer_t stats_timer;
+	bool timer_closed;
 };
 
 /* ---- programs.c ---- */
@@ -88,6 +94,13 @@ void programs_release(struct programs *p);
  */
 int program_place_find(const struct programs *p, const struct program_record *r, bool strict,
 		       struct program_place *out, char *err, size_t err_len);
+
+/* The endpoint's first interface, eth0 if there is one; NULL: no such container here. */
+const struct endpoint *program_endpoint_find(const struct agent *a, const char *ns,
+					     const char *pod);
+/* The path of a cgroup, which may be relative to where cgroup v2 is mounted ("" is that). */
+int program_cgroup_path(const char *name, char *buf, size_t len);
+int program_cgroup_open(const char *name, int *out, char *err, size_t err_len);
 
 /* ---- programs_record.c ---- */
 
@@ -114,9 +127,10 @@ struct program_work {
 	char root[PATH_MAX]; /* run-dir/bpf/programs */
 	void *object;
 	int prog_fd; /* of what is loaded; -1 */
-	int old_fd;  /* replace: of what is in force */
+	int old_fd;  /* replace: of what is in force; renew: the link that was lost; borrowed */
 	struct userprog_link link;
-	bool fresh; /* a new one, of which nothing may be left after a failure */
+	struct program_query *query; /* of program_work_list(); owned */
+	bool fresh;		     /* a new one, of which nothing may be left after a failure */
 	int res;
 	char err[1024];
 };
@@ -145,5 +159,49 @@ void program_off(const struct program_place *place, struct userprog_link *link);
 int program_place_run(const struct program_place *place, int (*fn)(void *arg), void *arg, char *err,
 		      size_t err_len);
 void program_place_close(struct program_place *place);
+
+/* ---- programs_hooks.c ---- */
+
+struct program_query;
+
+/* What program_work_list() works on. -ENOENT, -ENODEV and others with a sentence. */
+int program_query_new(const struct programs *p, const struct programs_asked *asked,
+		      struct program_query **out, char *err, size_t err_len);
+void program_query_free(struct program_query *q);
+void program_work_list(struct program_work *w);
+/* The caller's. */
+json_t *program_query_items(struct program_query *q);
+
+/* ---- programs_stats.c ---- */
+
+json_t *program_maps_json(const char *dir);
+void programs_stats_end(struct programs *p);
+
+/* ---- programs_queue.c ---- */
+
+/* Something to do, in a queue: the worker has the first one. */
+struct program_task {
+	struct programs *p;
+	char *name;	      /* of the program that it is about; NULL: one that is not there yet */
+	struct program *prog; /* that program, while the task is under way */
+	struct program_record given; /* of a replacement */
+	bool all;		     /* of a list: of the whole node */
+	struct program_work work;
+	void (*run)(struct program_work *w);  /* on the worker thread */
+	void (*end)(struct program_task *t);  /* on the loop */
+	int (*begin)(struct program_task *t); /* on the loop, before run */
+	programs_fn done;		      /* NULL: nobody waits */
+	void *arg;
+	struct program_task *prev, *next;
+};
+
+/* name: of the program that it is about, or NULL. NULL: no memory. */
+struct program_task *program_task_new(struct programs *p, const char *name);
+void program_task_free(struct program_task *t);
+void program_task_add(struct programs *p, struct program_task *t);
+/* The same for a request; when too many wait, it is freed and refused. */
+int program_task_queue(struct programs *p, struct program_task *t, struct agent_error *err);
+/* Tells who waits: work.res and work.err, or json, which becomes the callee's. */
+void program_task_answer(struct program_task *t, json_t *json);
 
 #endif

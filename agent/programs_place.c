@@ -12,7 +12,7 @@
 
 #include "programs_internal.h"
 
-static const struct endpoint *endpoint_find(const struct agent *a, const char *ns, const char *pod)
+const struct endpoint *program_endpoint_find(const struct agent *a, const char *ns, const char *pod)
 {
 	const struct endpoint *ep, *other = NULL;
 
@@ -47,19 +47,29 @@ static int cgroup_mount(char *buf, size_t len)
 	return res;
 }
 
-static int cgroup_open(const char *name, int *out, char *err, size_t err_len)
+int program_cgroup_path(const char *name, char *buf, size_t len)
 {
-	char mount[PATH_MAX], path[2 * PATH_MAX + 2];
-	struct statfs fs;
-	int fd;
+	char mount[PATH_MAX] = "";
+	int res = *name == '/' ? 0 : cgroup_mount(mount, sizeof(mount));
 
-	snprintf(path, sizeof(path), "%s", name);
-	if (*name != '/') {
-		if (cgroup_mount(mount, sizeof(mount))) {
-			snprintf(err, err_len, "cgroup v2 is not mounted on this machine");
-			return -ENOENT;
-		}
-		snprintf(path, sizeof(path), "%s/%s", mount, name);
+	if (res)
+		return res;
+	return snprintf(buf, len, "%s%s%s", mount, *mount && *name ? "/" : "", name) < (int)len
+		       ? 0
+		       : -ENAMETOOLONG;
+}
+
+int program_cgroup_open(const char *name, int *out, char *err, size_t err_len)
+{
+	char path[PATH_MAX];
+	struct statfs fs;
+	int res = program_cgroup_path(name, path, sizeof(path)), fd;
+
+	if (res) {
+		snprintf(err, err_len,
+			 res == -ENOENT ? "cgroup v2 is not mounted on this machine"
+					: "the path of the cgroup is too long");
+		return res == -ENOENT ? res : -EINVAL;
 	}
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
@@ -78,7 +88,7 @@ static int cgroup_open(const char *name, int *out, char *err, size_t err_len)
 static int endpoint_place(struct agent *a, const struct program_record *r,
 			  struct program_place *place, char *err, size_t err_len)
 {
-	const struct endpoint *ep = endpoint_find(a, r->ns, r->pod);
+	const struct endpoint *ep = program_endpoint_find(a, r->ns, r->pod);
 
 	if (!ep) {
 		snprintf(err, err_len, "there is no container %.63s/%.253s on this node", r->ns,
@@ -135,7 +145,7 @@ int program_place_find(const struct programs *p, const struct program_record *r,
 	} else if (r->device)
 		snprintf(place.device, sizeof(place.device), "%s", r->device);
 	else if (r->cgroup)
-		res = cgroup_open(r->cgroup, &place.hook.cgroup_fd, err, err_len);
+		res = program_cgroup_open(r->cgroup, &place.hook.cgroup_fd, err, err_len);
 	else
 		res = endpoint_place(a, r, &place, err, err_len);
 	if (!res && r->relative) {

@@ -3,10 +3,12 @@
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "log.h"
@@ -99,7 +101,9 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 		return -ENOMEM;
 	}
 	p->a = a;
-	p->work.data = p;
+	p->work.data = p->stats_timer.data = p;
+	p->stats_fd = p->root_fd = -1;
+	p->timer_closed = true;
 	guard_pin_dir(a->opts, pins, sizeof(pins));
 	snprintf(p->root, sizeof(p->root), "%.3800s/programs", pins);
 	res = mkdir(p->root, 0700) && errno != EEXIST ? -errno : 0;
@@ -116,6 +120,21 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 		return res;
 	}
 	strangers_remove(p);
+	p->root_fd = open(p->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uv_timer_init(&a->loop, &p->stats_timer);
+	p->timer_closed = false;
 	*out = p;
 	return 0;
+}
+
+void programs_pins_bring(struct programs *p)
+{
+	char old[64];
+
+	if (p->root_fd < 0)
+		return;
+	snprintf(old, sizeof(old), "/proc/self/fd/%d", p->root_fd);
+	userprog_pins_move(old, p->root);
+	close(p->root_fd);
+	p->root_fd = open(p->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }

@@ -242,6 +242,9 @@ void program_work_attach(struct program_work *w)
 	if (w->res)
 		return;
 	program_dir(w->root, &w->r, dir);
+	/* A link that is in the wrong place: a program cannot be at a hook twice. */
+	if (w->old_fd >= 0)
+		bpf_link_detach(w->old_fd);
 	w->res = program_link(dir, &w->place, w->prog_fd, &w->link, w->err, sizeof(w->err));
 	if (w->res == -ENOENT && !w->fresh && w->place.order.place != USERPROG_LAST) {
 		/* Who it stood beside is at this hook no more. */

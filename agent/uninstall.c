@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "userprog.h"
 
 struct uninstall {
 	struct store *store;
@@ -56,10 +57,13 @@ static void ports_remove(struct uninstall *u)
 
 static void pins_remove(struct uninstall *u, const char *dir)
 {
+	char programs[4096];
 	struct statfs fs;
 
 	if (statfs(dir, &fs) || fs.f_type != BPF_FS_MAGIC)
 		return;
+	snprintf(programs, sizeof(programs), "%.4000s/programs", dir);
+	userprog_uninstall(programs);
 	int res = datapath_uninstall(dir);
 	if (res) {
 		fprintf(stderr, "towpathd: cannot take out what is pinned in %s: %s\n", dir,

@@ -169,6 +169,18 @@ const char *cli_plain(const struct cli *cli);
 int cli_print(const struct cli *cli, const json_t *value);
 int cli_yaml(const json_t *value, FILE *to);
 
+/* ---- live.c ---- */
+
+struct cli_live {
+	/* The status of the call; *reply may be an error's. */
+	int (*ask)(struct cli *cli, void *arg, json_t **reply);
+	/* Prints it, before being the reply before it (NULL: it is the first); ns to the next look. */
+	uint64_t (*show)(struct cli *cli, void *arg, const json_t *before, json_t *reply);
+	void (*key)(void *arg, int key); /* one that does not end it; NULL: nothing happens */
+};
+/* Shows it on a screen of its own until q or a signal. */
+int cli_live(struct cli *cli, const struct cli_live *live, void *arg);
+
 /* ---- text.c ---- */
 
 /* Strings of JSON that may be absent: "" then. */
@@ -207,6 +219,6 @@ extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_ma
 
 /* Of `towpath program`. */
 extern const struct cli_command cmd_program_build, cmd_program_attach, cmd_program_list,
-	cmd_program_replace, cmd_program_detach;
+	cmd_program_show, cmd_program_replace, cmd_program_detach, cmd_program_stats;
 
 #endif

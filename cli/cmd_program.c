@@ -3,8 +3,8 @@
 #include "cli.h"
 
 static const struct cli_command *const program_commands[] = {
-	&cmd_program_build,   &cmd_program_attach, &cmd_program_list,
-	&cmd_program_replace, &cmd_program_detach, NULL,
+	&cmd_program_build,   &cmd_program_attach, &cmd_program_list,  &cmd_program_show,
+	&cmd_program_replace, &cmd_program_detach, &cmd_program_stats, NULL,
 };
 
 const struct cli_command cmd_program = {

@@ -2,11 +2,8 @@
 /* top: what is busy now, refreshed in place. */
 #include "cli.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,13 +25,6 @@ struct top {
 
 static const char *const kinds[] = { "flows", "endpoints", "policies", NULL };
 static const char *const sorts[] = { "packets", "bytes", "drops", NULL };
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number)
-{
-	stopped = 1;
-}
 
 static const char *word_find(const char *const *words, const char *text)
 {
@@ -177,8 +167,9 @@ static size_t rows_fit(const struct top *top)
 }
 
 /* The status of the call; *reply may be an error's. */
-static int ask(struct cli *cli, const struct top *top, json_t **reply)
+static int ask(struct cli *cli, void *arg, json_t **reply)
 {
+	const struct top *top = arg;
 	char rows[16];
 
 	snprintf(rows, sizeof(rows), "%zu", top->once && !top->rows ? ROWS_DEFAULT : rows_fit(top));
@@ -189,21 +180,10 @@ static int ask(struct cli *cli, const struct top *top, json_t **reply)
 	return tw_client_call(cli->client, "GET", path, NULL, reply);
 }
 
-/* Waits for the interval, a key, or a signal that `mask` lets through; the key, or 0. */
-static int key_wait(uint64_t ns, bool keys, const sigset_t *mask)
+/* f, e, w: what is shown; p, b, d: sorted by. */
+static void key_take(void *arg, int key)
 {
-	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-	struct timespec time = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-	char key = 0;
-
-	if (ppoll(&in, keys, &time, mask) > 0 && read(STDIN_FILENO, &key, 1) != 1)
-		return 'q'; /* the terminal is gone */
-	return key;
-}
-
-/* f, e, w: what is shown; p, b, d: sorted by; q ends. true: ends. */
-static bool key_take(struct top *top, int key)
-{
+	struct top *top = arg;
 	static const struct {
 		char key;
 		bool sort;
@@ -219,66 +199,18 @@ static bool key_take(struct top *top, int key)
 		else
 			top->what = kinds[keys[i].i];
 	}
-	return key == 'q' || key == 3 || key == 4;
 }
 
-/* Keys one by one and without echo, as long as this runs; false: no terminal. */
-static bool keys_open(struct termios *old)
+static uint64_t show(struct cli *cli, void *arg, const json_t *before, json_t *reply)
 {
-	struct termios raw;
+	const struct top *top = arg;
 
-	if (tcgetattr(STDIN_FILENO, old))
-		return false;
-	raw = *old;
-	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-	return !tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	print_table(cli, top, reply, rows_fit(top));
+	/* What came with the first look has no rates: the second one follows soon. */
+	return real(reply, "seconds") > 0 ? top->interval : INTERVAL_MIN_NS;
 }
 
-static int live(struct cli *cli, struct top *top)
-{
-	struct sigaction action = { .sa_handler = on_signal };
-	cleanup_(cleanup_json) json_t *reply = NULL;
-	bool end = false, keys;
-	struct termios old;
-	sigset_t ends, mask;
-	int status = 200;
-
-	/* Only while nothing is under way: no call is cut short, no line half written. */
-	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	sigaddset(&ends, SIGHUP);
-	sigprocmask(SIG_BLOCK, &ends, &mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
-	keys = keys_open(&old);
-	/* The other screen, without a cursor and with long lines cut. */
-	fputs("\033[?1049h\033[?25l\033[?7l", stdout);
-	while (!end && !stopped) {
-		json_decref(reply);
-		reply = NULL;
-		status = ask(cli, top, &reply);
-		if (status != 200)
-			break;
-		fputs("\033[H\033[2J", stdout);
-		print_table(cli, top, reply, rows_fit(top));
-		fflush(stdout);
-		/* What came with the first look has no rates: the second one follows soon. */
-		end = key_take(
-			top, key_wait(real(reply, "seconds") > 0 ? top->interval : INTERVAL_MIN_NS,
-				      keys, &mask));
-	}
-	fputs("\033[?7h\033[?25h\033[?1049l", stdout);
-	fflush(stdout);
-	if (keys)
-		tcsetattr(STDIN_FILENO, TCSANOW, &old);
-	/* On the screen that stays. */
-	return status == 200 ? CLI_OK
-			     : cli_refuse("%s", tw_client_error(cli->client, status, reply));
-}
-
-static int once(struct cli *cli, const struct top *top)
+static int once(struct cli *cli, struct top *top)
 {
 	struct timespec time = { (time_t)(top->interval / 1000000000u),
 				 (long)(top->interval % 1000000000u) };
@@ -357,7 +289,8 @@ static int top_run(struct cli *cli, int argc, char **argv)
 		top.once = true;
 	if (cli_connect(cli))
 		return CLI_REFUSED;
-	return top.once ? once(cli, &top) : live(cli, &top);
+	return top.once ? once(cli, &top)
+			: cli_live(cli, &(struct cli_live){ ask, show, key_take }, &top);
 }
 
 static const struct cli_option top_options[] = {

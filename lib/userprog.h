@@ -41,6 +41,7 @@ struct userprog_hook {
 	const struct userprog_point *point;
 	uint32_t ifindex; /* of a device, in the network namespace of the caller */
 	int cgroup_fd;	  /* of a cgroup; else -1 */
+	bool effective;	  /* userprog_chain() of a cgroup: with those of the cgroups above */
 	bool clsact; /* tc: filters, because this kernel has no tcx, or is told not to use it */
 };
 
@@ -104,6 +105,18 @@ uint32_t userprog_id(int prog_fd);
 /* The program that a link runs; 0: none. */
 uint32_t userprog_link_program(int link_fd);
 
+/* ---- who keeps them (userprog_owner.c) ----------------------------------------------------------- */
+
+/* The link by which the program is at an XDP or cgroup hook; 0: none. */
+uint32_t userprog_link_find(const struct userprog_hook *hook, uint32_t prog_id);
+/* The program's name, in full where it has types: the kernel keeps 15 letters. Never fails. */
+void userprog_name(uint32_t prog_id, char *buf, size_t len);
+/* Calls fn for each pin of a program or a link, in every bpffs that is mounted here. */
+void userprog_pins_each(void (*fn)(void *arg, bool link, uint32_t id, const char *path), void *arg);
+/* Calls fn for each program or link that a process, but for this one, has open. */
+void userprog_holders_each(void (*fn)(void *arg, bool link, uint32_t id, int pid, const char *name),
+			   void *arg);
+
 /* ---- objects (userprog_object.c) ----------------------------------------------------------------- */
 
 struct userprog_file {
@@ -139,6 +152,12 @@ const char *userprog_log(const struct userprog *p);
  */
 int userprog_pin(const struct userprog *p, const char *dir, uint64_t generation, char *err,
 		 size_t err_len);
+/* Puts pins of what is open back that somebody has deleted; maps under the kernel's names. */
+void userprog_repin(const char *dir, uint64_t generation, int prog_fd, int link_fd);
+/* Pins what is pinned below one folder below the other; the old pins go. */
+void userprog_pins_move(const char *from, const char *to);
+/* Takes all programs off that are pinned below a folder of such folders, and all filters. */
+void userprog_uninstall(const char *root);
 /* Takes all pins below a folder away, a link first, and the folder. */
 void userprog_unpin(const char *dir);
 void userprog_pin_path(const char *dir, uint64_t generation, char *buf, size_t len);

@@ -232,6 +232,8 @@ static int chain_query(const struct userprog_hook *hook, struct userprog_entry *
 
 	if (!cgroup)
 		opts.link_ids = links;
+	if (hook->effective)
+		opts.query_flags = BPF_F_QUERY_EFFECTIVE;
 	if (bpf_prog_query_opts(target, hook->point->attach, &opts)) {
 		if (errno != ENOENT)
 			return -errno;

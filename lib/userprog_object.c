@@ -300,11 +300,6 @@ int userprog_load(struct userprog *p, const char *maps, bool new_maps, char *err
 
 /* ---- pins -------------------------------------------------------------------------------------- */
 
-void userprog_pin_path(const char *dir, uint64_t generation, char *buf, size_t len)
-{
-	snprintf(buf, len, "%.3900s/prog_%016llx", dir, (unsigned long long)generation);
-}
-
 static int pin_all(const struct userprog *p, const char *dir, uint64_t generation)
 {
 	char path[PATH_MAX], name[NAME_MAX + 1];
@@ -337,15 +332,4 @@ int userprog_pin(const struct userprog *p, const char *dir, uint64_t generation,
 		 strerror(-res));
 	userprog_unpin(dir);
 	return res;
-}
-
-void userprog_unpin(const char *dir)
-{
-	char path[PATH_MAX];
-
-	/* A program whose jumps are emptied under it would go another way. */
-	snprintf(path, sizeof(path), "%.3900s/link", dir);
-	unlink(path);
-	pins_remove(dir);
-	rmdir(dir);
 }

@@ -91,7 +91,9 @@ int call_answer(json_t *json, json_t **reply, struct agent_error *err);
 /* call_finish() as a callback: arg is the call. */
 void call_answered(void *arg, json_t *json, int res, const struct agent_error *err);
 
-/* /v1/programs (programs.c). */
+/* /v1/hooks, /v1/programs (programs.c). */
+int programs_get_stats(struct call *call, json_t **reply, struct agent_error *err);
+int programs_list_hooks(struct call *call, json_t **reply, struct agent_error *err);
 int programs_list(struct call *call, json_t **reply, struct agent_error *err);
 int programs_get(struct call *call, json_t **reply, struct agent_error *err);
 int programs_post(struct call *call, json_t **reply, struct agent_error *err);

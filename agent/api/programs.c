@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Calls about users' programs. A program runs in the kernel, so only root may bring one. */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "api/internal.h"
@@ -30,6 +31,30 @@ int programs_get(struct call *call, json_t **reply, struct agent_error *err)
 {
 	*reply = program_json(call->agent->programs, call->parts[0], err);
 	return *reply ? 0 : err->code == AGENT_NOT_FOUND ? -ENOENT : -EIO;
+}
+
+/* ?device=, ?namespace=&pod=, ?cgroup=, or nothing. */
+int programs_list_hooks(struct call *call, json_t **reply, struct agent_error *err)
+{
+	const struct programs_asked asked = {
+		.device = call_argument(call, "device"),
+		.ns = call_argument(call, "namespace"),
+		.pod = call_argument(call, "pod"),
+		.cgroup = call_argument(call, "cgroup"),
+	};
+	int res = programs_hooks(call->agent->programs, &asked, call_answered, call, err);
+
+	return res ? res : -EINPROGRESS;
+}
+
+/* ?hold=MS: for how long the kernel goes on counting. */
+int programs_get_stats(struct call *call, json_t **reply, struct agent_error *err)
+{
+	const char *hold = call_argument(call, "hold");
+
+	*reply = programs_stats_json(call->agent->programs,
+				     hold ? (unsigned int)strtoul(hold, NULL, 10) : 3000u, err);
+	return *reply ? 0 : -EIO;
 }
 
 /* A request with an object: for the name in the path, or a new one. */

@@ -395,6 +395,8 @@ static const struct route routes[] = {
 	{ "GET", "/v1/top", 0, do_top },
 	{ "GET", "/v1/coverage", 0, do_coverage },
 	{ "POST", "/v1/trace", BODY_MAX, do_trace },
+	{ "GET", "/v1/hooks", 0, programs_list_hooks },
+	{ "GET", "/v1/program-stats", 0, programs_get_stats },
 	{ "GET", "/v1/programs", 0, programs_list },
 	{ "POST", "/v1/programs", PROGRAM_MAX, programs_post },
 	{ "GET", "/v1/programs/*", 0, programs_get },

@@ -159,6 +159,18 @@ json_t *program_json(const struct programs *p, const char *name, struct agent_er
 	return NULL;
 }
 
+int programs_hooks(struct programs *p, const struct programs_asked *asked, programs_fn done,
+		   void *arg, struct agent_error *err)
+{
+	done(arg, programs_json(p), 0, err);
+	return 0;
+}
+
+json_t *programs_stats_json(struct programs *p, unsigned int hold_ms, struct agent_error *err)
+{
+	return programs_json(p);
+}
+
 /* Requests are read, and kept as a record is. */
 int programs_attach(struct programs *p, const json_t *body, programs_fn done, void *arg,
 		    struct agent_error *err)
