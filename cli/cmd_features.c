@@ -1,254 +1,296 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* features: what this kernel offers of what the data path uses, found by trying. */
-#include "cli.h"
+/* features: what this kernel offers, what of it Towpath uses, and what a newer one would bring. */
+#include "feature_list.h"
 
-#include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
-#include <linux/bpf.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum probe {
-	PROBE_PROGRAM,
-	PROBE_MAP,
-	PROBE_HELPER,
-	PROBE_KFUNC,
-	PROBE_TCX,
-	PROBE_BTF,
-	PROBE_JIT,
-	PROBE_DROPS
+#include "kernel_since.h"
+
+enum { OPT_ALL = CLI_LONG, OPT_GAIN };
+
+/* What of --all is a list of features. */
+static const struct {
+	const char *key, *head, *kind;
+	json_t *(*find)(const struct features *f);
+} lists[] = {
+	{ "programs", "PROGRAM TYPE", "program type", features_programs },
+	{ "attach", "PLACE", "place", features_attach },
+	{ "maps", "MAP TYPE", "map type", features_maps },
+	{ "helpers", "HELPER", "helper", features_helpers },
+	{ "kfuncs", "KERNEL FUNCTION", "kernel function", features_kfuncs },
 };
 
-struct feature {
-	const char *name;
-	const char *use; /* what it is for; when absent: what is done then */
-	enum probe probe;
-	int id; /* of the program type, map type or helper */
-	bool required;
-};
+#define LISTS (sizeof(lists) / sizeof(*lists))
 
-static const struct feature features[] = {
-	{ "BTF of the kernel", "loading one build on every kernel", PROBE_BTF, 0, true },
-	{ "JIT", "speed: programs are interpreted without it", PROBE_JIT, 0, false },
-	{ "program tc", "the data path of containers and uplinks", PROBE_PROGRAM,
-	  BPF_PROG_TYPE_SCHED_CLS, true },
-	{ "tcx links", "attaching; without it clsact filters, which are watched", PROBE_TCX, 0,
-	  false },
-	{ "program syscall", "collecting flows inside the kernel", PROBE_PROGRAM,
-	  BPF_PROG_TYPE_SYSCALL, true },
-	{ "map hash", "flows, policy peers", PROBE_MAP, BPF_MAP_TYPE_HASH, true },
-	{ "map array", "endpoints, policies, address pages", PROBE_MAP, BPF_MAP_TYPE_ARRAY, true },
-	{ "map percpu_array", "counters", PROBE_MAP, BPF_MAP_TYPE_PERCPU_ARRAY, true },
-	{ "map lru_hash", "fragments", PROBE_MAP, BPF_MAP_TYPE_LRU_HASH, true },
-	{ "map lpm_trie", "IPv6 prefixes", PROBE_MAP, BPF_MAP_TYPE_LPM_TRIE, true },
-	{ "map prog_array", "tail calls into the slow path", PROBE_MAP, BPF_MAP_TYPE_PROG_ARRAY,
-	  true },
-	{ "map ringbuf", "events of the flow log", PROBE_MAP, BPF_MAP_TYPE_RINGBUF, true },
-	{ "helper redirect_peer", "container to container without a backlog", PROBE_HELPER,
-	  BPF_FUNC_redirect_peer, false },
-	{ "helper redirect_neigh", "to the outside past the host's stack", PROBE_HELPER,
-	  BPF_FUNC_redirect_neigh, true },
-	{ "helper fib_lookup", "routes to the outside", PROBE_HELPER, BPF_FUNC_fib_lookup, true },
-	{ "helper for_each_map_elem", "collecting flows inside the kernel", PROBE_HELPER,
-	  BPF_FUNC_for_each_map_elem, true },
-	{ "helper jiffies64", "cheap time", PROBE_HELPER, BPF_FUNC_jiffies64, true },
-	{ "helper sk_lookup_tcp", "keeping off ports that sockets of the host hold", PROBE_HELPER,
-	  BPF_FUNC_sk_lookup_tcp, true },
-	{ "helper ringbuf_reserve", "events of the flow log", PROBE_HELPER,
-	  BPF_FUNC_ringbuf_reserve, true },
-	{ "reasons of kfree_skb", "drops of the kernel's own stack in the flow log", PROBE_DROPS, 0,
-	  false },
-	{ "kfunc bpf_cast_to_kern_ctx", "checksums by hand; without it one helper call more",
-	  PROBE_KFUNC, 0, false },
-};
-
-#define FEATURE_COUNT (sizeof(features) / sizeof(*features))
-
-/*
- * Attaches an empty program by a tcx link, to the loopback of a network namespace of its own:
- * nothing that anybody uses is touched. In a child, as the namespace is the process's.
- */
-static int tcx_try(void)
+static const char *here_color(const json_t *item)
 {
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = -1 }, /* TCX_NEXT */
-		{ .code = BPF_JMP | BPF_EXIT },
+	const char *here = cli_str(item, "here");
+
+	if (!strcmp(here, "yes"))
+		return CLI_GREEN;
+	return json_is_true(json_object_get(item, "required")) ? CLI_RED : CLI_YELLOW;
+}
+
+static const char *since_text(const json_t *item)
+{
+	return json_object_get(item, "since") ? cli_str(item, "since") : "-";
+}
+
+static void towpath_print(const struct cli *cli, const json_t *items)
+{
+	static const char *const heads[] = {
+		"FEATURE", "HERE", "SINCE", "FOR", "WITHOUT IT", NULL
 	};
-	const unsigned int loopback = 1; /* its ifindex in every new namespace */
-
-	if (unshare(CLONE_NEWNET))
-		return -errno;
-	int prog = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "tw_probe", "GPL", insns, 2, NULL);
-
-	if (prog < 0)
-		return prog;
-	int link = bpf_link_create(prog, loopback, BPF_TCX_INGRESS, NULL);
-
-	return link >= 0;
-}
-
-static int tcx_probe(void)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid < 0)
-		return -errno;
-	if (!pid)
-		_exit(tcx_try() == 1 ? 0 : 1);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && !WEXITSTATUS(status);
-}
-
-/* A program that reads the third argument of the tracepoint, the reason. */
-static int drops_probe(const struct btf *btf)
-{
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_LDX | BPF_MEM | BPF_DW, .src_reg = BPF_REG_1, .off = 16 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	int id = btf ? btf__find_by_name_kind(btf, "btf_trace_kfree_skb", BTF_KIND_TYPEDEF)
-		     : -ENOENT;
-	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_TRACE_RAW_TP,
-		    .attach_btf_id = id > 0 ? (uint32_t)id : 0);
-
-	if (id < 0)
-		return id == -ENOENT ? 0 : id;
-	int prog = bpf_prog_load(BPF_PROG_TYPE_TRACING, "tw_probe", "GPL", insns, 3, &opts);
-
-	if (prog < 0)
-		return prog == -EPERM ? prog : 0;
-	close(prog);
-	return 1;
-}
-
-static int jit_probe(void)
-{
-	FILE *f = fopen("/proc/sys/net/core/bpf_jit_enable", "re");
-	int on = -1;
-
-	if (!f)
-		return -errno;
-	if (fscanf(f, "%d", &on) != 1)
-		on = -1;
-	fclose(f);
-	return on < 0 ? -EINVAL : on > 0;
-}
-
-/* 1 there, 0 not there, -errno: cannot tell. */
-static int feature_probe(const struct feature *f, const struct btf *btf)
-{
-	switch (f->probe) {
-	case PROBE_PROGRAM:
-		return libbpf_probe_bpf_prog_type((enum bpf_prog_type)f->id, NULL);
-	case PROBE_MAP:
-		return libbpf_probe_bpf_map_type((enum bpf_map_type)f->id, NULL);
-	case PROBE_HELPER: {
-		/* Only a syscall program may walk a map in every kernel that has both. */
-		bool walk = f->id == BPF_FUNC_for_each_map_elem;
-
-		return libbpf_probe_bpf_helper(walk ? BPF_PROG_TYPE_SYSCALL
-						    : BPF_PROG_TYPE_SCHED_CLS,
-					       (enum bpf_func_id)f->id, NULL);
-	}
-	case PROBE_KFUNC:
-		return btf ? btf__find_by_name_kind(btf, strchr(f->name, ' ') + 1, BTF_KIND_FUNC) >
-				       0
-			   : -ENOENT;
-	case PROBE_TCX:
-		return tcx_probe();
-	case PROBE_DROPS:
-		return drops_probe(btf);
-	case PROBE_BTF:
-		return btf != NULL;
-	case PROBE_JIT:
-		return jit_probe();
-	}
-	return -EINVAL;
-}
-
-static int features_print(const struct cli *cli, const json_t *items, bool ok, const char *release)
-{
-	static const char *const heads[] = { "FEATURE", "HERE", "NEEDED", "FOR", NULL };
 	struct cli_table *t = cli_table_new(cli, heads);
+	json_t *f;
 	size_t i;
+
+	json_array_foreach(items, i, f) {
+		bool required = json_is_true(json_object_get(f, "required"));
+
+		cli_table_cell(t, NULL, "%s", cli_str(f, "name"));
+		cli_table_cell(t, here_color(f), "%s", cli_str(f, "here"));
+		cli_table_cell(t, NULL, "%s", since_text(f));
+		cli_table_cell(t, NULL, "%s", cli_str(f, "use"));
+		cli_table_cell(t, NULL, "%s", required ? "nothing works" : cli_str(f, "without"));
+	}
+	cli_table_print(t);
+}
+
+static void devices_print(const struct cli *cli, const json_t *items)
+{
+	static const char *const heads[] = { "DEVICE", "DRIVER", "XDP", "PROGRAM", NULL };
+	struct cli_table *t = cli_table_new(cli, heads);
+	json_t *d;
+	size_t i;
+
+	json_array_foreach(items, i, d) {
+		cleanup_(cleanup_free) char *xdp = cli_join(json_object_get(d, "xdp"));
+
+		cli_table_cell(t, NULL, "%s", cli_str(d, "name"));
+		cli_table_cell(t, NULL, "%s", *cli_str(d, "driver") ? cli_str(d, "driver") : "-");
+		cli_table_cell(t, *xdp ? NULL : CLI_DIM, "%s", *xdp ? xdp : "generic only");
+		if (cli_int(d, "program"))
+			cli_table_cell(t, NULL, "%lld (%s)", (long long)cli_int(d, "program"),
+				       cli_str(d, "mode"));
+		else
+			cli_table_cell(t, NULL, "-");
+	}
+	cli_table_print(t);
+}
+
+/* Where it may be used, or what it is for; and whether Towpath does. */
+static void list_print(const struct cli *cli, const char *head, const json_t *items)
+{
+	const char *const heads[] = { head, "HERE", "SINCE", "USED", "WHERE, WHAT FOR", NULL };
+	struct cli_table *t = cli_table_new(cli, heads);
+	size_t i, most = 0;
 	json_t *f;
 
 	json_array_foreach(items, i, f) {
-		const char *here = cli_str(f, "here");
-		bool required = json_is_true(json_object_get(f, "required"));
-		const char *color = !strcmp(here, "yes") ? CLI_GREEN
-				    : required		 ? CLI_RED
-							 : CLI_YELLOW;
+		size_t n = json_array_size(json_object_get(f, "types"));
+
+		most = n > most ? n : most;
+	}
+	json_array_foreach(items, i, f) {
+		const json_t *list = json_object_get(f, "types");
+		cleanup_(cleanup_free) char *types =
+			most && json_array_size(list) == most ? cli_printf("all") : cli_join(list);
 
 		cli_table_cell(t, NULL, "%s", cli_str(f, "name"));
-		cli_table_cell(t, color, "%s", here);
-		cli_table_cell(t, NULL, "%s", required ? "yes" : "no");
-		cli_table_cell(t, NULL, "%s", cli_str(f, "use"));
+		cli_table_cell(t, here_color(f), "%s", cli_str(f, "here"));
+		cli_table_cell(t, NULL, "%s", since_text(f));
+		cli_table_cell(t, NULL, "%s",
+			       json_is_true(json_object_get(f, "used")) ? "towpath" : "");
+		cli_table_cell(t, NULL, "%s", *types ? types : cli_str(f, "use"));
 	}
 	cli_table_print(t);
-	printf("\nLinux %s: %s\n", release,
+}
+
+static int features_print(const struct cli *cli, const json_t *all)
+{
+	bool ok = json_is_true(json_object_get(all, "usable"));
+
+	towpath_print(cli, json_object_get(all, "features"));
+	putchar('\n');
+	devices_print(cli, json_object_get(all, "devices"));
+	for (size_t i = 0; i < LISTS; i++) {
+		if (!json_object_get(all, lists[i].key))
+			continue;
+		putchar('\n');
+		list_print(cli, lists[i].head, json_object_get(all, lists[i].key));
+	}
+	printf("\nLinux %s: %s\n", cli_str(all, "kernel"),
 	       ok ? "the data path runs here" : "the data path cannot run here");
 	return CLI_OK;
 }
+
+/* ---- what a newer kernel would bring ---------------------------------------------------------- */
+
+static bool version_parse(const char *text, unsigned int *out)
+{
+	unsigned int major, minor;
+	int end = 0;
+
+	if (sscanf(text, "%3u.%3u%n", &major, &minor, &end) != 2 || !end || minor > 255)
+		return false;
+	*out = KERNEL(major, minor);
+	return true;
+}
+
+/* Of one list: what is not here, and would be in `version`. */
+static void gain_collect(json_t *gain, const char *kind, const json_t *items, unsigned int version,
+			 unsigned int running)
+{
+	json_t *f;
+	size_t i;
+
+	json_array_foreach(items, i, f) {
+		unsigned int since = 0;
+		json_t *item;
+
+		if (strcmp(cli_str(f, "here"), "no") ||
+		    !version_parse(cli_str(f, "since"), &since) || since > version)
+			continue;
+		item = json_pack("{s:s, s:s, s:s, s:b}", "name", cli_str(f, "name"), "kind", kind,
+				 "since", cli_str(f, "since"), "left_out", since <= running);
+		if (json_object_get(f, "use"))
+			json_object_set(item, "use", json_object_get(f, "use"));
+		json_array_append_new(gain, item);
+	}
+}
+
+static int gain_print(const struct cli *cli, const json_t *all)
+{
+	static const char *const heads[] = { "FEATURE", "KIND", "SINCE", "FOR", NULL };
+	const json_t *gain = json_object_get(all, "gain");
+	const char *version = cli_str(all, "version");
+	struct cli_table *t = cli_table_new(cli, heads);
+	size_t i, left_out = 0;
+	json_t *f;
+
+	json_array_foreach(gain, i, f) {
+		if (json_is_true(json_object_get(f, "left_out"))) {
+			left_out++;
+			continue;
+		}
+		cli_table_cell(t, NULL, "%s", cli_str(f, "name"));
+		cli_table_cell(t, NULL, "%s", cli_str(f, "kind"));
+		cli_table_cell(t, NULL, "%s", cli_str(f, "since"));
+		cli_table_cell(t, NULL, "%s", cli_str(f, "use"));
+	}
+	if (!cli_table_rows(t))
+		printf("Linux %s has nothing of this that %s lacks for its age.\n", version,
+		       cli_str(all, "kernel"));
+	cli_table_print(t);
+	if (left_out)
+		printf("\nLeft out of this kernel when it was built, though it is as new as they "
+		       "are:\n");
+	json_array_foreach(gain, i, f)
+		if (json_is_true(json_object_get(f, "left_out")))
+			printf("  %s %s (%s)\n", cli_str(f, "kind"), cli_str(f, "name"),
+			       cli_str(f, "since"));
+	return CLI_OK;
+}
+
+static int gain_run(const struct cli *cli, json_t *all, unsigned int version)
+{
+	unsigned int running = 0;
+	char text[16];
+	json_t *gain = json_array();
+
+	version_parse(cli_str(all, "kernel"), &running);
+	gain_collect(gain, "towpath", json_object_get(all, "features"), version, running);
+	for (size_t i = 0; i < LISTS; i++)
+		gain_collect(gain, lists[i].kind, json_object_get(all, lists[i].key), version,
+			     running);
+	cleanup_(cleanup_json) json_t *reply =
+		json_pack("{s:O, s:s, s:o}", "kernel", json_object_get(all, "kernel"), "version",
+			  feature_since(text, version), "gain", gain);
+
+	return cli->output == CLI_TABLE ? gain_print(cli, reply) : cli_print(cli, reply);
+}
+
+/* ---- the command ------------------------------------------------------------------------------ */
 
 static int no_messages(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	return 0;
 }
 
-static int features_run(struct cli *cli, int argc, char **argv)
+static json_t *features_find(bool everything)
 {
-	cleanup_(cleanup_json) json_t *items = json_array();
-	cleanup_(cleanup_json) json_t *all = NULL;
+	struct features f = { .btf = btf__load_vmlinux_btf() };
+	json_t *items, *item, *all;
 	struct utsname uts;
 	bool ok = true;
-	int ret;
+	size_t i;
 
-	if (cli_getopt(cli, argc, argv) != -1)
-		return CLI_USAGE;
-	if (cli_operands(cli, argc, 0, 0, &ret))
+	uname(&uts);
+	used_read(&f.used);
+	items = features_towpath(&f);
+	json_array_foreach(items, i, item)
+		ok &= !strcmp(cli_str(item, "here"), "yes") ||
+		      !json_is_true(json_object_get(item, "required"));
+	all = json_pack("{s:s, s:b, s:o, s:o}", "kernel", uts.release, "usable", ok, "features",
+			items, "devices", features_devices());
+	for (i = 0; everything && i < LISTS; i++)
+		json_object_set_new(all, lists[i].key, lists[i].find(&f));
+	btf__free(f.btf);
+	return all;
+}
+
+static int features_run(struct cli *cli, int argc, char **argv)
+{
+	cleanup_(cleanup_json) json_t *all = NULL;
+	unsigned int version = KERNEL(6, 18); /* the newest that the lists are sure of */
+	bool everything = false, gain = false;
+	int opt, ret;
+
+	while ((opt = cli_getopt(cli, argc, argv)) != -1) {
+		if (opt == OPT_ALL)
+			everything = true;
+		else if (opt == OPT_GAIN)
+			gain = true;
+		else
+			return CLI_USAGE;
+	}
+	if (cli_operands(cli, argc, 0, gain, &ret))
 		return ret;
+	if (optind < argc && !version_parse(argv[optind], &version))
+		return cli_usage(cli, "--gain takes a version like 6.12, not \"%s\"", argv[optind]);
 	if (geteuid())
 		return cli_refuse("features are found by trying, which only root may do: use sudo");
 	libbpf_set_print(no_messages);
-	uname(&uts);
-
-	struct btf *btf = btf__load_vmlinux_btf();
-
-	for (size_t i = 0; i < FEATURE_COUNT; i++) {
-		const struct feature *f = &features[i];
-		int here = feature_probe(f, btf);
-
-		ok &= here == 1 || !f->required;
-		json_array_append_new(items,
-				      json_pack("{s:s, s:s, s:b, s:s}", "name", f->name, "here",
-						here == 1 ? "yes"
-						: !here	  ? "no"
-							  : "unknown",
-						"required", f->required, "use", f->use));
-	}
-	btf__free(btf);
-	if (cli->output == CLI_TABLE)
-		return features_print(cli, items, ok, uts.release);
-	all = json_pack("{s:s, s:b, s:O}", "kernel", uts.release, "usable", ok, "features", items);
-	return cli_print(cli, all);
+	all = features_find(everything || gain);
+	if (gain)
+		return gain_run(cli, all, version);
+	return cli->output == CLI_TABLE ? features_print(cli, all) : cli_print(cli, all);
 }
+
+static const struct cli_option features_options[] = {
+	{ OPT_ALL, "all", NULL,
+	  "also all program and map types, places, helpers, kernel functions" },
+	{ OPT_GAIN, "gain", NULL, "what a newer kernel, VERSION or 6.18, would bring" },
+	{ 0 },
+};
 
 const struct cli_command cmd_features = {
 	.name = "features",
-	.usage = "",
-	.summary = "show what this kernel offers of what the data path uses",
-	.details = "Found by trying, never by the kernel's version; needs root, and no agent.\n",
+	.usage = "[--all | --gain [VERSION]]",
+	.summary = "show what this kernel offers, and what Towpath uses of it",
+	.details =
+		"Found by trying, never by the kernel's version; needs root, and no agent. SINCE "
+		"is "
+		"the\nfirst kernel that had it, of Linus' tree. Of devices, what their drivers can "
+		"do with\nXDP: redirect, be the target of one, frames in pieces (frags), AF_XDP "
+		"without copies.\n",
+	.options = features_options,
 	.examples = "  sudo towpath features\n"
-		    "  sudo towpath features -o json | jq .usable\n",
+		    "  sudo towpath features --all -o json | jq '.helpers[] | select(.used).name'\n"
+		    "  sudo towpath features --gain 6.12\n",
 	.run = features_run,
 };
