@@ -3,11 +3,12 @@
  * The edge: XDP on uplinks. A frame goes through the stages in this order, and each of them may
  * end it, counted by its reason or rule (edge_count.h):
  *
- *	parse to the addresses -> parse the rest -> pass
+ *	parse to the addresses -> parse the rest -> limits and SYN cookies -> balance -> pass
  *
  * Stages that the settings switch off are pruned by the verifier when the program is loaded.
  */
 #include "lib/edge_balance.h"
+#include "lib/edge_cookie.h"
 #include "lib/edge_count.h"
 #include "lib/edge_decap.h"
 #include "lib/edge_maps.h"
@@ -27,6 +28,12 @@ int tw_edge(struct xdp_md *xdp)
 		reason = edge_packet_rest(xdp, &p);
 		if (unlikely(reason))
 			return edge_drop(&p, reason);
+	}
+	if (tw_edge_settings.limits) {
+		int action = edge_limit(xdp, &p);
+
+		if (action != EDGE_NEXT)
+			return action;
 	}
 	if (tw_edge_settings.decap && edge_decap(xdp, &p))
 		return edge_pass(xdp, &p, TW_EDGE_DECAPSULATED);

@@ -39,7 +39,7 @@ static void edge_map_path(const struct edge *edge, const struct bpf_map *map, ch
 
 static int folders_make(const struct edge *edge)
 {
-	static const char *const names[] = { "", "/links", "/maps", "/maps/v%d" };
+	static const char *const names[] = { "", "/links", "/accept", "/maps", "/maps/v%d" };
 	char path[PATH_MAX], name[32];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -223,6 +223,7 @@ void edge_close(struct edge *edge)
 	for (size_t i = 0; i < edge->n_links; i++)
 		close(edge->links[i].fd);
 	free(edge->links);
+	edge_accept_close(edge);
 	edge_bpf__destroy(edge->skel);
 	free(edge);
 }

@@ -16,24 +16,26 @@
 #include "datapath_internal.h"
 #include "edge_internal.h"
 
-static void link_path(const struct edge *edge, uint32_t ifindex, char path[PATH_MAX])
+static const char *const places[] = { [EDGE_LINK_XDP] = "links", [EDGE_LINK_ACCEPT] = "accept" };
+
+static void link_path(const struct edge *edge, enum edge_link_place place, uint32_t ifindex,
+		      char path[PATH_MAX])
 {
-	snprintf(path, PATH_MAX, "%.3900s/links/%u", edge->pin_dir, ifindex);
+	snprintf(path, PATH_MAX, "%.3900s/%s/%u", edge->pin_dir, places[place], ifindex);
 }
 
-/* A descriptor of the device's link, the caller's; -ENOENT. */
-static int link_get(const struct edge *edge, uint32_t ifindex)
+int edge_link_get(const struct edge *edge, enum edge_link_place place, uint32_t ifindex)
 {
 	char path[PATH_MAX];
 	int fd;
 
 	if (edge->pin_dir[0]) {
-		link_path(edge, ifindex, path);
+		link_path(edge, place, ifindex, path);
 		fd = bpf_obj_get(path);
 		return fd < 0 ? -errno : fd;
 	}
 	for (size_t i = 0; i < edge->n_links; i++) {
-		if (edge->links[i].ifindex != ifindex)
+		if (edge->links[i].ifindex != ifindex || edge->links[i].place != place)
 			continue;
 		fd = dup(edge->links[i].fd);
 		return fd < 0 ? -errno : fd;
@@ -41,15 +43,14 @@ static int link_get(const struct edge *edge, uint32_t ifindex)
 	return -ENOENT;
 }
 
-/* Takes the descriptor. */
-static int link_keep(struct edge *edge, uint32_t ifindex, int fd)
+int edge_link_keep(struct edge *edge, enum edge_link_place place, uint32_t ifindex, int fd)
 {
 	struct edge_link *links;
 	char path[PATH_MAX];
 	int res = 0;
 
 	if (edge->pin_dir[0]) {
-		link_path(edge, ifindex, path);
+		link_path(edge, place, ifindex, path);
 		unlink(path); /* of a device that had this number before */
 		if (bpf_obj_pin(fd, path))
 			res = -errno;
@@ -62,21 +63,21 @@ static int link_keep(struct edge *edge, uint32_t ifindex, int fd)
 		return -ENOMEM;
 	}
 	edge->links = links;
-	edge->links[edge->n_links++] = (struct edge_link){ ifindex, fd };
+	edge->links[edge->n_links++] = (struct edge_link){ place, ifindex, fd };
 	return 0;
 }
 
-static void link_forget(struct edge *edge, uint32_t ifindex)
+static void link_forget(struct edge *edge, enum edge_link_place place, uint32_t ifindex)
 {
 	char path[PATH_MAX];
 
 	if (edge->pin_dir[0]) {
-		link_path(edge, ifindex, path);
+		link_path(edge, place, ifindex, path);
 		unlink(path);
 		return;
 	}
 	for (size_t i = 0; i < edge->n_links; i++) {
-		if (edge->links[i].ifindex != ifindex)
+		if (edge->links[i].ifindex != ifindex || edge->links[i].place != place)
 			continue;
 		close(edge->links[i].fd);
 		edge->links[i] = edge->links[--edge->n_links];
@@ -84,12 +85,52 @@ static void link_forget(struct edge *edge, uint32_t ifindex)
 	}
 }
 
+int edge_link_remove(struct edge *edge, enum edge_link_place place, uint32_t ifindex)
+{
+	int fd = edge_link_get(edge, place, ifindex), res = 0;
+
+	if (fd < 0)
+		return fd;
+	/* Explicitly, so that nobody else's descriptor keeps it; a device that is gone is fine. */
+	if (bpf_link_detach(fd) && errno != ENOLINK)
+		res = -errno;
+	close(fd);
+	if (!res)
+		link_forget(edge, place, ifindex);
+	return res;
+}
+
+int edge_links_each(struct edge *edge, enum edge_link_place place,
+		    int (*fn)(void *arg, uint32_t ifindex), void *arg)
+{
+	struct dirent *entry;
+	char path[PATH_MAX];
+	int res = 0;
+	DIR *dir;
+
+	for (size_t i = edge->n_links; i-- && !res;)
+		if (edge->links[i].place == place)
+			res = fn(arg, edge->links[i].ifindex);
+	snprintf(path, sizeof(path), "%.3900s/%s", edge->pin_dir, places[place]);
+	dir = edge->pin_dir[0] ? opendir(path) : NULL;
+	while (dir && !res && (entry = readdir(dir))) {
+		char *end;
+		unsigned long ifindex = strtoul(entry->d_name, &end, 10);
+
+		if (end != entry->d_name && !*end)
+			res = fn(arg, (uint32_t)ifindex);
+	}
+	if (dir)
+		closedir(dir);
+	return res;
+}
+
 int edge_attachment_get(struct edge *edge, uint32_t ifindex, struct edge_attachment *out)
 {
 	LIBBPF_OPTS(bpf_xdp_query_opts, query);
 	struct bpf_link_info info = {};
 	uint32_t len = sizeof(info);
-	int fd = link_get(edge, ifindex), res;
+	int fd = edge_link_get(edge, EDGE_LINK_XDP, ifindex), res;
 
 	if (fd < 0)
 		return fd;
@@ -99,7 +140,7 @@ int edge_attachment_get(struct edge *edge, uint32_t ifindex, struct edge_attachm
 		return res;
 	/* The kernel clears the ifindex when the device goes; its number may be used again. */
 	if (info.xdp.ifindex != ifindex || bpf_xdp_query((int)ifindex, 0, &query)) {
-		link_forget(edge, ifindex);
+		link_forget(edge, EDGE_LINK_XDP, ifindex);
 		return -ENOENT;
 	}
 	*out = (struct edge_attachment){
@@ -111,32 +152,27 @@ int edge_attachment_get(struct edge *edge, uint32_t ifindex, struct edge_attachm
 	return 0;
 }
 
+struct each {
+	struct edge *edge;
+	int (*fn)(void *arg, const struct edge_attachment *attachment);
+	void *arg;
+};
+
+static int attachment_call(void *arg, uint32_t ifindex)
+{
+	const struct each *each = arg;
+	struct edge_attachment at;
+
+	return edge_attachment_get(each->edge, ifindex, &at) ? 0 : each->fn(each->arg, &at);
+}
+
 /* Calls fn for each attached device; fn may detach it. */
 int edge_attachment_each(struct edge *edge,
 			 int (*fn)(void *arg, const struct edge_attachment *attachment), void *arg)
 {
-	struct edge_attachment at;
-	struct dirent *entry;
-	char path[PATH_MAX];
-	int res = 0;
-	DIR *dir;
+	struct each each = { edge, fn, arg };
 
-	for (size_t i = edge->n_links; i-- && !res;)
-		if (!edge_attachment_get(edge, edge->links[i].ifindex, &at))
-			res = fn(arg, &at);
-	snprintf(path, sizeof(path), "%.3900s/links", edge->pin_dir);
-	dir = edge->pin_dir[0] ? opendir(path) : NULL;
-	while (dir && !res && (entry = readdir(dir))) {
-		char *end;
-		unsigned long ifindex = strtoul(entry->d_name, &end, 10);
-
-		if (end != entry->d_name && !*end &&
-		    !edge_attachment_get(edge, (uint32_t)ifindex, &at))
-			res = fn(arg, &at);
-	}
-	if (dir)
-		closedir(dir);
-	return res;
+	return edge_links_each(edge, EDGE_LINK_XDP, attachment_call, &each);
 }
 
 struct update {
@@ -147,7 +183,7 @@ struct update {
 static int link_update(void *arg, const struct edge_attachment *at)
 {
 	const struct update *update = arg;
-	int fd = link_get(update->edge, at->ifindex), res = 0;
+	int fd = edge_link_get(update->edge, EDGE_LINK_XDP, at->ifindex), res = 0;
 
 	if (fd < 0)
 		return fd;
@@ -292,7 +328,7 @@ static int attach_new(struct edge *edge, uint32_t ifindex, enum edge_mode mode, 
 		datapath_message(err, err_len, "the kernel refused: %s", strerror(-fd));
 		return fd;
 	}
-	return link_keep(edge, ifindex, fd);
+	return edge_link_keep(edge, EDGE_LINK_XDP, ifindex, fd);
 }
 
 int edge_attach(struct edge *edge, uint32_t ifindex, enum edge_mode mode, bool replace,
@@ -316,26 +352,18 @@ int edge_attach(struct edge *edge, uint32_t ifindex, enum edge_mode mode, bool r
 
 int edge_detach(struct edge *edge, uint32_t ifindex)
 {
-	int fd = link_get(edge, ifindex), res = 0;
-
-	if (fd < 0)
-		return fd;
-	/* Explicitly, so that nobody else's descriptor keeps it; a device that is gone is fine. */
-	if (bpf_link_detach(fd) && errno != ENOLINK)
-		res = -errno;
-	close(fd);
-	if (!res)
-		link_forget(edge, ifindex);
-	return res;
+	return edge_link_remove(edge, EDGE_LINK_XDP, ifindex);
 }
 
 int edge_uninstall(const char *pin_dir)
 {
 	char path[PATH_MAX];
-	int res;
+	int res = 0;
 
-	snprintf(path, sizeof(path), "%.3900s/edge/links", pin_dir);
-	res = pins_remove(path);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(path, sizeof(path), "%.3900s/edge/%s", pin_dir, places[i]);
+		res = pins_remove(path) ?: res;
+	}
 	snprintf(path, sizeof(path), "%.3900s/edge", pin_dir);
 	return pins_remove(path) ?: res;
 }

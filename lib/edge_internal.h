@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The inside of struct edge. edge.c: load, pin, counts; edge_attach.c: devices. */
+/*
+ * The inside of struct edge. edge.c: load, pin, counts; edge_attach.c: devices; edge_limit.c: limits
+ * and SYN cookies; edge_accept.c: cookies on the listeners' side.
+ */
 #ifndef TOWPATH_EDGE_INTERNAL_H
 #define TOWPATH_EDGE_INTERNAL_H
 
@@ -8,13 +11,22 @@
 #include "edge.h"
 
 struct edge_bpf;
+struct edge_accept_bpf;
+
+/* What of a device a link holds. */
+enum edge_link_place {
+	EDGE_LINK_XDP,
+	EDGE_LINK_ACCEPT, /* tc ingress: see edge_accept.c */
+};
 
 struct edge {
 	struct edge_bpf *skel;
-	char pin_dir[PATH_MAX]; /* with /edge; "": nothing is pinned */
+	struct edge_accept_bpf *accept; /* NULL: never wanted */
+	char pin_dir[PATH_MAX];		/* with /edge; "": nothing is pinned */
 	struct tw_edge_settings settings;
 	/* Links of this process where nothing is pinned. */
 	struct edge_link {
+		enum edge_link_place place;
 		uint32_t ifindex;
 		int fd;
 	} *links;
@@ -26,5 +38,17 @@ int edge_jiffies(const struct edge *edge, uint64_t *out);
 
 /* Puts prog_fd on each device. */
 int edge_links_update(struct edge *edge, int prog_fd);
+
+/* A descriptor of a device's link, the caller's; -ENOENT. */
+int edge_link_get(const struct edge *edge, enum edge_link_place place, uint32_t ifindex);
+/* Takes the descriptor. */
+int edge_link_keep(struct edge *edge, enum edge_link_place place, uint32_t ifindex, int fd);
+/* Takes the program off the device; -ENOENT. */
+int edge_link_remove(struct edge *edge, enum edge_link_place place, uint32_t ifindex);
+/* Calls fn for each link until it returns not 0, which is returned; fn may remove it. */
+int edge_links_each(struct edge *edge, enum edge_link_place place,
+		    int (*fn)(void *arg, uint32_t ifindex), void *arg);
+
+void edge_accept_close(struct edge *edge);
 
 #endif

@@ -8,6 +8,7 @@
 #define TOWPATH_EDGE_ABI_H
 
 #include <towpath/abi.h>
+#include <towpath/edge_limit_abi.h>
 
 #define TW_EDGE_ABI_VERSION 1
 
@@ -37,7 +38,10 @@
 	X(NAT_NO_PORT, "nat_no_port", 1, "no free port to translate its source to")                \
 	X(NAT_FULL, "nat_full", 1, "no room for another translated connection")                    \
 	X(NAT_RATE, "nat_rate", 1, "more new translated connections a second than allowed")        \
-	X(DECAPSULATED, "decapsulated", 0, "taken out of a balancer's packet, given to the stack")
+	X(DECAPSULATED, "decapsulated", 0, "taken out of a balancer's packet, given to the stack") \
+	X(SYN_COOKIE, "syn_cookie", 0, "a SYN answered with a cookie")                             \
+	X(BAD_COOKIE, "bad_cookie", 1, "of no connection and without valid cookie, in a flood")    \
+	X(ODD_SYN, "odd_syn", 1, "a SYN in fragments or behind IPv6 extension headers, in a flood")
 
 #define TW_EDGE_REASON_ENUM(sym, name, drops, text) TW_EDGE_##sym,
 enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT };
@@ -47,6 +51,7 @@ enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT 
  * tw_edge_count[], per CPU: struct tw_metric (abi.h), first by enum tw_edge_reason, from
  * TW_EDGE_FIRST_RULE on by the number of the rule or list that decided.
  */
+#define TW_EDGE_FIRST_LIMIT 40u /* what a limit (TW_EDGE_LIMITS) dropped, by its slot */
 #define TW_EDGE_FIRST_RULE 64u
 #define TW_EDGE_COUNTERS 4096u
 
@@ -63,7 +68,8 @@ struct tw_edge_settings {
 	__u8 balance; /* there are frontends */
 	__u8 decap;   /* there are balancers that this node takes packets from */
 	__u8 nat;     /* some frontend's backends are reached by translation */
-	__u8 pad[3];  /* zero */
+	__u8 limits;  /* there are limits or SYN cookies; needs parse */
+	__u8 pad[2];  /* zero */
 };
 
 /* tw_edge_config: one mmapable element. The agent writes, programs read. */
@@ -73,6 +79,7 @@ struct tw_edge_config {
 };
 
 _Static_assert(sizeof(struct tw_edge_config) == 64, "edge config");
-_Static_assert((int)TW_EDGE_REASON_COUNT <= (int)TW_EDGE_FIRST_RULE, "edge reasons");
+_Static_assert((int)TW_EDGE_REASON_COUNT <= (int)TW_EDGE_FIRST_LIMIT, "edge reasons");
+_Static_assert(TW_EDGE_FIRST_LIMIT + TW_EDGE_LIMITS <= TW_EDGE_FIRST_RULE, "edge limits");
 
 #endif
