@@ -201,6 +201,22 @@ def test_towpath_comes_before_who_was_there_earlier(node, objects, program):
     assert chain(node.netns, "up0") == ["tw_from_uplink", "pass"]
 
 
+def test_pins_that_are_taken_away_come_back(node, outside, objects, program):
+    program(objects["tc"], "--tc", "up0", "ingress")
+    number, top = programs(node)["count"]["id"], node.run_dir / "bpf/programs/count"
+    for path in ("link", f"prog_{programs(node)['count']['generation']}"):
+        (top / path).unlink()
+        assert wait_for((top / path).exists, COMEBACK), path
+        assert chain(node.netns, "up0") == ["tw_from_uplink", "count"]
+    subprocess.run(["umount", "-l", node.run_dir / "bpf"], check=True)
+    assert wait_for((top / "maps/counts").exists, COMEBACK), "in another bpffs"
+    assert wait_for((top / "link").exists, COMEBACK)
+    node.restart()
+    assert chain(node.netns, "up0") == ["tw_from_uplink", "count"]
+    assert programs(node)["count"]["id"] == number
+    assert udp_ask(node, outside, 4) and counted(node, "count") >= 1
+
+
 # ---- places go and come back ----------------------------------------------------------------------
 
 
