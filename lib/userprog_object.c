@@ -176,7 +176,7 @@ int userprog_open(struct userprog **out, const struct userprog_file *file, const
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .kernel_log_size = LOG_BYTES);
 	struct userprog *p;
 	struct bpf_map *map;
-	char said[256];
+	char said[256], name[BPF_OBJ_NAME_LEN];
 	int res = userprog_elf_check(file, err, err_len);
 
 	if (res)
@@ -191,7 +191,9 @@ int userprog_open(struct userprog **out, const struct userprog_file *file, const
 	}
 	snprintf(p->file, sizeof(p->file), "%s", file->name);
 	opts.kernel_log_buf = p->log;
-	opts.object_name = "user";
+	/* What global variables' maps are called after: "count.bss" of count.o. */
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(p->file, "."), p->file);
+	opts.object_name = name;
 	hear_begin(said, sizeof(said));
 	p->obj = bpf_object__open_mem(file->bytes, file->len, &opts);
 	res = p->obj ? 0 : -errno;
