@@ -173,6 +173,7 @@ __weak __noinline int route_find(struct __sk_buff *skb, struct decision *d,
 {
 	struct bpf_fib_lookup fib = { .tot_len = 1 }; /* so that the route's MTU comes back */
 	struct tw_uplink *uplink;
+	__u32 oif;
 	long ret;
 
 	if (!d || !src || !dst)
@@ -190,8 +191,8 @@ __weak __noinline int route_find(struct __sk_buff *skb, struct decision *d,
 	ret = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return TW_REASON_NO_ROUTE;
-	d->oif = fib.ifindex;
-	uplink = bpf_map_lookup_elem(&tw_uplinks, &d->oif);
+	d->oif = oif = fib.ifindex;
+	uplink = bpf_map_lookup_elem(&tw_uplinks, &oif);
 	if (!uplink)
 		return TW_REASON_NO_UPLINK;
 	d->mtu = fib.tot_len >= 68 && fib.tot_len < uplink->mtu ? fib.tot_len : uplink->mtu;

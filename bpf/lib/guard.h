@@ -30,9 +30,10 @@ __weak __noinline int guard_sweep(__u32 family)
 	    __sync_val_compare_and_swap(&c->swept, swept, w.now) != swept)
 		return 0;
 	counter_add(TW_COUNTER_GUARD_SWEEPS, 1);
-	if (family == 4)
+	/* Not as if and else: one call instruction for both maps is refused before Linux 6.8. */
+	if (family != 6)
 		bpf_for_each_map_elem(&tw_flow4, sweep_flow4, &w, 0);
-	else
+	if (family != 4)
 		bpf_for_each_map_elem(&tw_flow6, sweep_flow6, &w, 0);
 	return 0;
 }

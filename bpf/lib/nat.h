@@ -116,17 +116,20 @@ static __always_inline void twin_port(struct scratch *s, __be16 port)
  * Puts the reply entry for port s->twin.dport in place: made, or found to be ours and brought
  * up to date. 0, -EEXIST when another connection has the port, or another -errno.
  */
-__weak __noinline long reply_claim(struct scratch *s, const struct decision *d)
+__weak __noinline int reply_claim(struct __sk_buff *skb)
 {
+	struct scratch *s = scratch_get();
+	const struct decision *d;
 	struct tw_flow *f;
 	__u32 dir;
-	long err;
+	int err;
 
-	if (!s || !d)
+	if (!s)
 		return -EBUSY;
+	d = &s->decision;
 	dir = flow_key(s, &s->twin);
 	reply_build(s, d, dir);
-	err = flow_insert(s, &s->twin);
+	err = (int)flow_insert(s, &s->twin);
 	if (err != -EEXIST)
 		return err;
 	f = flow_find(s, &s->twin, &dir);
@@ -154,24 +157,24 @@ static __always_inline __u32 tuple_hash(const struct tw_tuple *t)
  * Chooses a port and claims it. `keep` is the port of a connection that is judged again, or 0.
  * Sockets of the host are avoided: the range is reserved, but a bind() may name a port.
  */
-__weak __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const struct decision *d,
-				 __be16 keep)
+__weak __noinline int snat_claim(struct __sk_buff *skb, __be16 keep)
 {
+	struct scratch *s = scratch_get();
 	__u32 range, first, i, hash;
-	long err;
+	int err;
 
-	if (!s || !d)
+	if (!s)
 		return TW_REASON_INTERNAL;
 	tuple_reverse(&s->twin, &s->opener);
 	s->twin.daddr = s->nat_addr;
 	if (!proto_has_ports(s->opener.proto)) {
-		err = reply_claim(s, d);
+		err = reply_claim(skb);
 		return !err ? 0 : err == -EEXIST ? TW_REASON_NO_PORT : TW_REASON_MAP_FULL;
 	}
 	if (keep) {
 		twin_port(s, keep);
 		s->nat_port = keep;
-		err = reply_claim(s, d);
+		err = reply_claim(skb);
 		return !err ? 0 : err == -EEXIST ? TW_REASON_NO_PORT : TW_REASON_MAP_FULL;
 	}
 	first = tw_settings.snat_first;
@@ -184,7 +187,7 @@ __weak __noinline int snat_claim(struct __sk_buff *skb, struct scratch *s, const
 		if (host_socket(skb, s, &s->twin))
 			continue;
 		s->nat_port = bpf_htons(port);
-		err = reply_claim(s, d);
+		err = reply_claim(skb);
 		if (!err)
 			return 0;
 		if (err != -EEXIST)

@@ -156,8 +156,9 @@ static __always_inline int opener_find(struct scratch *s, const struct tw_half *
 #define NOT_WRITTEN (-2) /* another CPU was writing: this packet goes by its own decision */
 
 /* Writes s->flow under s->opener into the entry that is there, or as one that was lost. */
-__weak __noinline int flow_renew(struct scratch *s, __u32 reopen)
+__weak __noinline int flow_renew(__u32 reopen)
 {
+	struct scratch *s = scratch_get();
 	struct tw_flow *f;
 	__u32 dir;
 
@@ -170,8 +171,9 @@ __weak __noinline int flow_renew(struct scratch *s, __u32 reopen)
 }
 
 /* Revokes the entries of s->opener (and its twin) in place. 0: they were tombstones before. */
-__weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
+__weak __noinline int flow_deny(__u32 stamp)
 {
+	struct scratch *s = scratch_get();
 	struct tw_flow *f, *twin;
 	struct tw_half *h;
 	__u32 dir, news;
@@ -196,8 +198,9 @@ __weak __noinline int flow_deny(struct scratch *s, __u32 stamp)
 }
 
 /* Who is talking to whom, and may they? Fills d. 0 or a drop reason. */
-__weak __noinline int flow_judge(struct __sk_buff *skb, struct scratch *s, enum flow_mode mode)
+__weak __noinline int flow_judge(struct __sk_buff *skb, enum flow_mode mode)
 {
+	struct scratch *s = scratch_get();
 	const union tw_addr *inside, *outside;
 	const struct packet *p;
 	struct decision *d;
@@ -260,8 +263,9 @@ static __always_inline void nat_keep(struct scratch *s, __be16 *keep)
  * Makes or renews the entries for an allowed flow. 0, LOST_RACE, NOT_WRITTEN, or a drop reason. Global, as is
  * flow_judge(): walked once each, the verifier needs a third of the time to load the program.
  */
-__weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enum flow_mode mode)
+__weak __noinline int flow_install(struct __sk_buff *skb, enum flow_mode mode)
 {
+	struct scratch *s = scratch_get();
 	struct decision *d;
 	__be16 keep = 0;
 	__u32 dir;
@@ -289,7 +293,7 @@ __weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enu
 		}
 		s->nat_addr = d->masq;
 		d->reopen = mode == FLOW_REOPEN;
-		reason = snat_claim(skb, s, d, keep);
+		reason = snat_claim(skb, keep);
 		if (reason)
 			return reason;
 	}
@@ -297,7 +301,7 @@ __weak __noinline int flow_install(struct __sk_buff *skb, struct scratch *s, enu
 	if (masq)
 		flow_translate(s, d, dir);
 	if (mode != FLOW_FRESH)
-		return flow_renew(s, mode == FLOW_REOPEN);
+		return flow_renew(mode == FLOW_REOPEN);
 	/* This packet is counted before it is inserted: afterwards nobody looks it up again. */
 	half_count(&s->flow.half[dir & 1], s->packet.len, s->packet.tcp);
 	err = flow_insert(s, &s->opener);
@@ -318,12 +322,12 @@ static __always_inline int flow_open(struct __sk_buff *skb, struct scratch *s, s
 	int reason;
 
 	if (mode == FLOW_AGAIN || d->in == TW_IN_HOST) {
-		reason = flow_install(skb, s, mode);
+		reason = flow_install(skb, mode);
 	} else {
 		reason = budget_take(slot);
 		if (reason)
 			return reason;
-		reason = flow_install(skb, s, mode);
+		reason = flow_install(skb, mode);
 		if (reason)
 			budget_return(slot);
 	}
@@ -343,9 +347,9 @@ static __always_inline void ends_fill(struct ends *e, const struct decision *d)
 }
 
 /* Acts on the packet by an entry that is there now. TC_* or NOT_DONE(reason). */
-__weak __noinline int flow_carry(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
-				 __u32 dir)
+__weak __noinline int flow_carry(struct __sk_buff *skb, struct tw_flow *f, __u32 dir)
 {
+	struct scratch *s = scratch_get();
 	struct tw_half *h, *other;
 	struct tw_half now;
 	int ret;
@@ -370,7 +374,7 @@ __weak __noinline int flow_carry(struct __sk_buff *skb, struct scratch *s, struc
 static __always_inline int flow_finish(struct __sk_buff *skb, struct scratch *s, struct tw_flow *f,
 				       __u32 dir, const struct ends *e)
 {
-	int ret = flow_carry(skb, s, f, dir);
+	int ret = flow_carry(skb, f, dir);
 
 	if (ret < NOT_DONE(0))
 		return ret;
@@ -473,7 +477,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 		    s->packet.hook == TW_HOOK_FROM_UPLINK)
 			return TC_NEXT;
 		if (s->packet.flags & PACKET_ASKS_BACK && h->in == s->packet.in) {
-			reason = flow_judge(skb, s, FLOW_FRESH);
+			reason = flow_judge(skb, FLOW_FRESH);
 			ends_fill(ends, d);
 			if (reason)
 				return packet_drop(skb, s, ends, reason);
@@ -491,7 +495,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 		if (reason)
 			return packet_drop(skb, s, ends, reason);
 	}
-	reason = flow_judge(skb, s, mode);
+	reason = flow_judge(skb, mode);
 	ends_fill(ends, d);
 	/* The node's own multicast (neighbour and router discovery) is not the path's business. */
 	if (reason == TW_REASON_MULTICAST && d->in == TW_IN_HOST)
@@ -511,7 +515,7 @@ static __always_inline int slow_new(struct __sk_buff *skb)
 		if (mode != FLOW_AGAIN || reason == TW_REASON_MAP_FULL)
 			return packet_drop(skb, s, ends, reason);
 		counter_add(TW_COUNTER_REDECISIONS, 1);
-		if (flow_deny(s, decision_stamp(d)))
+		if (flow_deny(decision_stamp(d)))
 			event_packet(s, ends, TW_EVENT_REVOKE, reason, skb->ifindex);
 		return packet_drop(skb, s, ends, TW_REASON_REVOKED);
 	}
