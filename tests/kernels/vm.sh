@@ -118,7 +118,7 @@ mkdir -p run/netns sys/fs/cgroup/unified 2>/dev/null
 mount -t cgroup2 none sys/fs/cgroup
 mount -t bpf none sys/fs/bpf
 ip link set lo up 2>/dev/null
-HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot . /bin/sh /vm-command </dev/null
+HOME=/root TERM=dumb TOWPATH_PATIENCE=6 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot . /bin/sh /vm-command </dev/null
 echo "vm.sh-exit: \$?"
 sync
 echo o >/proc/sysrq-trigger

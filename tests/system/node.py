@@ -23,6 +23,8 @@ from netns import Netns, cleanup_pop, cleanup_push, run
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("TOWPATH_BUILD", REPO / "build"))
 FAMILIES = (4, 6)
+# How many times as long as usual things may take: an emulated machine is slow.
+PATIENCE = float(os.environ.get("TOWPATH_PATIENCE", "1"))
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -191,7 +193,7 @@ class Node(Place):
             self.wait_ready()
         return self.agent
 
-    def wait_ready(self, seconds=10.0):
+    def wait_ready(self, seconds=10.0 * PATIENCE):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.agent.poll() is not None:

@@ -11,9 +11,9 @@ import struct
 import threading
 import time
 
-from node import AF
+from node import AF, PATIENCE
 
-SOON = 2.0  # seconds in which something that must happen has happened
+SOON = 2.0 * PATIENCE  # seconds in which something that must happen has happened
 QUIET = 0.4  # seconds after which something that must not happen has not
 
 _ports = itertools.count(7000)
