@@ -8,13 +8,15 @@ usage() {
 	cat <<'EOF'
 usage: sudo ./test.sh [LAYER...] [--full]
 
-Layers, all but style by default:
+Layers, all but style and kernels by default:
   style        clang-format, clang-tidy, and a build by clang without warnings
   unit         user space, also under ASan and UBSan; needs no root
   fuzz         objects, CNI input and API requests by libFuzzer, 5 s each (--full: 120); needs no root
   datapath     the shipped programs, packet by packet, under BPF_PROG_TEST_RUN
   system       real traffic between network namespaces, containers, restarts
   conformance  Kubernetes NetworkPolicy truth tables with real packets
+  kernels      datapath under Debian's kernels 6.1 and 6.12 in qemu (half an hour; needs
+               qemu-system-x86, cpio and kmod)
 
 --full also runs what takes long (soak, every large table).
 EOF
@@ -24,7 +26,7 @@ layers=
 full=
 for arg in "$@"; do
 	case "$arg" in
-	style | unit | fuzz | datapath | system | conformance) layers="$layers $arg" ;;
+	style | unit | fuzz | datapath | system | conformance | kernels) layers="$layers $arg" ;;
 	--full) full=--full ;;
 	-h | --help) usage; exit 0 ;;
 	*) usage >&2; exit 2 ;;

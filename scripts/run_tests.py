@@ -206,6 +206,29 @@ def layer_system(tally, full):
                 tally_pytest(tally, *done.result())
 
 
+# Debian 12's own and that of its backports. In the emulated machine all of one is a quarter of an hour.
+KERNELS = ("6.1", "6.12")
+
+
+def layer_kernels(tally, full):
+    """The data path's tests, program by program, under other kernels; see tests/kernels/vm.sh."""
+    programs = sorted(p for p in glob.glob(f"{BUILD}/tests/datapath/test_*") if os.access(p, os.X_OK)
+                      and os.path.isfile(p) and not p.endswith("_frames"))
+    script = 'for t in "$@"; do echo "## $t"; timeout 600 "$t" 2>&1; echo "## ended $?"; done'
+    for kernel in KERNELS:
+        done = subprocess.run(["tests/kernels/vm.sh", kernel, "env", "CMOCKA_MESSAGE_OUTPUT=TAP", "sh", "-c",
+                               script, "sh", *programs], text=True, stdout=subprocess.PIPE,
+                              env=dict(os.environ, TOWPATH_VM_SECONDS="2400"))
+        parts = re.findall(r"^## (\S*test_\w+)\n(.*?)^## ended (\d+)$", done.stdout, re.M | re.S)
+        for path, out, status in parts:
+            name = os.path.basename(path).removeprefix("test_")
+            tally_tap(tally, f"kernel-{kernel}/{name}",
+                      {"stdout": out, "result": "OK" if status == "0" else "FAIL", "returncode": int(status)})
+        if len(parts) != len(programs):
+            tally.add(f"kernel-{kernel}", "failed", f"{len(parts)} of {len(programs)} programs ran, "
+                      f"vm.sh ended with {done.returncode}")
+
+
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 
 
@@ -273,6 +296,7 @@ LAYERS = {
     "datapath": layer_datapath,
     "system": layer_system,
     "conformance": layer_conformance,
+    "kernels": layer_kernels,
 }
 
 
