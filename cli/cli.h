@@ -218,7 +218,8 @@ extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_ma
 	cmd_map_delete;
 
 /* Of `towpath program`. */
-extern const struct cli_command cmd_program_build, cmd_program_attach, cmd_program_list,
-	cmd_program_show, cmd_program_replace, cmd_program_detach, cmd_program_stats;
+extern const struct cli_command cmd_program_build, cmd_program_check, cmd_program_attach,
+	cmd_program_list, cmd_program_show, cmd_program_replace, cmd_program_detach,
+	cmd_program_stats;
 
 #endif

@@ -68,6 +68,43 @@ static bool section_find(const struct userprog_file *f, const Elf64_Ehdr *head, 
 	return false;
 }
 
+bool userprog_elf_section(const struct userprog_file *f, const char *name, const void **data,
+			  size_t *len)
+{
+	Elf64_Ehdr head;
+	Elf64_Shdr s;
+
+	memcpy(&head, f->bytes, sizeof(head));
+	if (!section_find(f, &head, name, &s) || s.sh_type == SHT_NOBITS || !s.sh_size)
+		return false;
+	*data = (const char *)f->bytes + s.sh_offset;
+	*len = s.sh_size;
+	return true;
+}
+
+bool userprog_elf_function(const struct userprog_file *f, const char *name, uint64_t *offset,
+			   uint64_t *size)
+{
+	const void *symbols, *names;
+	size_t symbols_len, names_len;
+
+	if (!userprog_elf_section(f, ".symtab", &symbols, &symbols_len) ||
+	    !userprog_elf_section(f, ".strtab", &names, &names_len))
+		return false;
+	for (size_t at = 0; symbols_len - at >= sizeof(Elf64_Sym); at += sizeof(Elf64_Sym)) {
+		Elf64_Sym s;
+
+		memcpy(&s, (const char *)symbols + at, sizeof(s));
+		if (ELF64_ST_TYPE(s.st_info) != STT_FUNC || s.st_name >= names_len ||
+		    strncmp((const char *)names + s.st_name, name, names_len - s.st_name))
+			continue;
+		*offset = s.st_value;
+		*size = s.st_size;
+		return true;
+	}
+	return false;
+}
+
 static int check_sections(const struct userprog_file *f, const Elf64_Ehdr *head, char *err,
 			  size_t err_len)
 {

@@ -12,6 +12,12 @@ struct btf;
 
 /* Whether libbpf may be given the file (userprog_elf.c). -EINVAL, -E2BIG with a sentence. */
 int userprog_elf_check(const struct userprog_file *f, char *err, size_t err_len);
+/* Of a file that was checked: a section's bytes, borrowed. False: there is none, or it is empty. */
+bool userprog_elf_section(const struct userprog_file *f, const char *name, const void **data,
+			  size_t *len);
+/* Where a function begins in its section, and its size, in bytes. False: there is no such function. */
+bool userprog_elf_function(const struct userprog_file *f, const char *name, uint64_t *offset,
+			   uint64_t *size);
 
 /* The name of a map's pin: without dots, which a bpffs refuses, and without the file's name. */
 void map_pin_name(const struct bpf_map *map, char buf[NAME_MAX + 1]);

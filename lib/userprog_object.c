@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "datapath_internal.h"
+#include "hear.h"
 #include "userprog_internal.h"
 
 #define LOG_BYTES (256u << 10) /* of the verifier's words; their end is what counts */
@@ -22,42 +23,6 @@ struct userprog {
 	char file[256];
 	char *log;
 };
-
-/* ---- what libbpf says ------------------------------------------------------------------------ */
-
-/* The sentence of the call that this thread is in; libbpf has one receiver for all threads. */
-static _Thread_local struct {
-	char *text;
-	size_t len;
-} heard;
-
-__attribute__((format(printf, 2, 0))) static int hear(enum libbpf_print_level level,
-						      const char *format, va_list args)
-{
-	static const char prefix[] = "libbpf: ";
-
-	/* The first warning names the cause, later ones what followed from it. */
-	if (level != LIBBPF_WARN || !heard.text || *heard.text)
-		return 0;
-	if (!strncmp(format, prefix, sizeof(prefix) - 1))
-		format += sizeof(prefix) - 1;
-	vsnprintf(heard.text, heard.len, format, args);
-	heard.text[strcspn(heard.text, "\n")] = '\0';
-	return 0;
-}
-
-static void hear_begin(char *text, size_t len)
-{
-	*text = '\0';
-	heard.text = text;
-	heard.len = len;
-	libbpf_set_print(hear);
-}
-
-static void hear_end(void)
-{
-	heard.text = NULL;
-}
 
 /* ---- choosing a program ---------------------------------------------------------------------- */
 
@@ -198,6 +163,7 @@ int userprog_open(struct userprog **out, const struct userprog_file *file, const
 	p->obj = bpf_object__open_mem(file->bytes, file->len, &opts);
 	res = p->obj ? 0 : -errno;
 	hear_end();
+	hear_first(said);
 	if (res)
 		snprintf(err, err_len, "%s cannot be used: %s", p->file,
 			 *said ? said : strerror(-res));
@@ -297,6 +263,7 @@ int userprog_load(struct userprog *p, const char *maps, bool new_maps, char *err
 	hear_begin(said, sizeof(said));
 	res = bpf_object__load(p->obj);
 	hear_end();
+	hear_first(said);
 	return res ? load_fail(p, res, said, err, err_len) : 0;
 }
 

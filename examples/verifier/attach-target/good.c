@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+struct sk_buff;
+
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(receive, struct sk_buff *skb)
+{
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+SEC("xdp")
+int move(struct xdp_md *ctx)
+{
+	ctx->rx_queue_index = 1; /* refused */
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "GPL";

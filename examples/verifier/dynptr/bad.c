@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+SEC("tc")
+int read(struct __sk_buff *skb)
+{
+	struct bpf_dynptr packet;
+	__u8 byte = 0;
+
+	bpf_dynptr_read(&byte, 1, &packet, 0, 0); /* refused */
+	return byte ? 0 : 2;
+}
+
+char LICENSE[] SEC("license") = "GPL";

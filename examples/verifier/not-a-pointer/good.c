@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+SEC("xdp")
+int read(struct xdp_md *ctx)
+{
+	__u64 *address = (__u64 *)(long)ctx->rx_queue_index, value = 0;
+
+	if (bpf_probe_read_kernel(&value, sizeof(value), address))
+		return XDP_PASS;
+	return value ? XDP_PASS : XDP_DROP;
+}
+
+char LICENSE[] SEC("license") = "GPL";

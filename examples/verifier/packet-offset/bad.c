@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+/* Looks at a byte somewhere in the packet. */
+SEC("tc")
+int offset(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	__u64 skip = bpf_get_hash_recalc(skb);
+	__u8 *at = data + skip * 2;
+
+	if ((void *)(at + 1) > end)
+		return 0;
+	return *at ? 0 : 2; /* refused */
+}
+
+char LICENSE[] SEC("license") = "GPL";

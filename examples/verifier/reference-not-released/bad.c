@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+SEC("tc")
+int lookup(struct __sk_buff *skb)
+{
+	struct bpf_sock_tuple tuple = { .ipv4 = { .daddr = skb->mark } };
+	struct bpf_sock *sk;
+
+	tuple.ipv4.dport = skb->priority;
+	sk = bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (sk && sk->state == BPF_TCP_LISTEN)
+		return 2;
+	return 0;
+} /* refused */
+
+char LICENSE[] SEC("license") = "GPL";
