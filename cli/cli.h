@@ -211,7 +211,7 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
 	cmd_rm, cmd_flows, cmd_explain, cmd_policy, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
-	cmd_completion, cmd_top, cmd_program, cmd_map;
+	cmd_completion, cmd_top, cmd_program, cmd_map, cmd_log;
 
 /* Of `towpath map`. */
 extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_map_get, cmd_map_set,

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "datapath.h"
+#include "flow_lines.h"
 #include "linefile.h"
 
 enum {
@@ -28,8 +29,6 @@ enum {
 
 #define LAST_DEFAULT "100"
 #define LAST_FOLLOW "10"
-#define LAST_ALL "4294967295"
-#define RETRY_MS 200
 #define EXPORT_MB 100
 #define EXPORT_FILES 5
 
@@ -39,45 +38,10 @@ struct flows {
 	struct cli *cli;
 	size_t width[COL_COUNT]; /* the widest so far: columns only grow, as no line can wait */
 	uint64_t lines;
-	json_int_t seq;		 /* of the last flow that was seen */
+	json_int_t seq;		 /* of the last flow of an earlier export */
 	struct linefile *export; /* NULL: to standard output */
 	int export_error;
 };
-
-/* "demo/web:80", "world 10.0.0.1:53", "host [fd00::1]:22"; full: with the pod's address. */
-static void end_text(const json_t *end, bool full, FILE *out)
-{
-	const char *ip = cli_str(end, "ip"), *pod = cli_str(end, "pod");
-	const json_t *port = json_object_get(end, "port");
-	bool brackets = port && strchr(ip, ':');
-
-	bool unknown = !strcmp(cli_str(end, "what"), "unknown") && *ip;
-
-	if (*pod)
-		fprintf(out, "%s/%s", cli_str(end, "namespace"), pod);
-	else if (!unknown)
-		fputs(cli_str(end, "what"), out);
-	if (*ip && (full || !*pod))
-		fprintf(out, "%s%s%s%s",
-			unknown ? ""
-			: full	? ","
-				: " ",
-			brackets ? "[" : "", ip, brackets ? "]" : "");
-	if (port)
-		fprintf(out, ":%lld", (long long)json_integer_value(port));
-}
-
-static void proto_text(const json_t *flow, FILE *out)
-{
-	const json_t *proto = json_object_get(flow, "proto");
-
-	if (json_is_integer(proto))
-		fprintf(out, "%lld", (long long)json_integer_value(proto));
-	else
-		fputs(proto ? json_string_value(proto) : "-", out);
-	if (json_object_get(flow, "icmp_type"))
-		fprintf(out, "/%lld", (long long)cli_int(flow, "icmp_type"));
-}
 
 /* Which policies decided a direction; nothing where no policy selects the endpoint. */
 static void decision_text(const json_t *flow, const char *direction, const char **separator,
@@ -153,35 +117,21 @@ static void why_text(const json_t *flow, FILE *out)
 		fputs(": dropped by the kernel's own stack", out);
 }
 
-static void time_text(const json_t *flow, bool full, FILE *out)
-{
-	json_int_t ns = cli_int(flow, "time");
-	time_t t = (time_t)(ns / 1000000000);
-	char buf[32];
-	struct tm tm;
-
-	localtime_r(&t, &tm);
-	strftime(buf, sizeof(buf), full ? "%Y-%m-%dT%H:%M:%S" : "%H:%M:%S", &tm);
-	fputs(buf, out);
-	fprintf(out, full ? ".%06lld" : ".%03lld",
-		(long long)(ns % 1000000000) / (full ? 1000 : 1000000));
-}
-
 static void column_text(const json_t *flow, enum column c, bool full, FILE *out)
 {
 	switch (c) {
 	case COL_TIME:
-		time_text(flow, full, out);
+		flow_time(cli_int(flow, "time"), full, out);
 		break;
 	case COL_VERDICT:
 		fputs(cli_str(flow, "verdict"), out);
 		break;
 	case COL_FROM:
 	case COL_TO:
-		end_text(json_object_get(flow, c == COL_FROM ? "from" : "to"), full, out);
+		flow_end(json_object_get(flow, c == COL_FROM ? "from" : "to"), full, out);
 		break;
 	case COL_PROTO:
-		proto_text(flow, out);
+		flow_proto(flow, out);
 		break;
 	case COL_WHY:
 		why_text(flow, out);
@@ -257,14 +207,11 @@ static int export_open(struct flows *f, const struct linefile_options *options)
 	return CLI_OK;
 }
 
-static int flow_line(void *arg, const char *line, size_t len)
+static int flow_record(void *arg, const json_t *flow, const char *line, size_t len)
 {
 	struct flows *f = arg;
-	cleanup_(cleanup_json) json_t *flow = json_loadb(line, len, 0, NULL);
 	json_int_t lost = cli_int(flow, "lost");
 
-	if (cli_int(flow, "seq"))
-		f->seq = cli_int(flow, "seq");
 	if (f->export)
 		return export_line(f, line, len);
 	if (f->cli->output == CLI_JSON) {
@@ -282,72 +229,6 @@ static int flow_line(void *arg, const char *line, size_t len)
 	return 0;
 }
 
-/* Adds key=value to the query. */
-static void query_add(char **query, const char *key, const char *value)
-{
-	char *escaped = tw_client_escape(value);
-	char *more =
-		cli_printf("%s%s%s=%s", *query, **query ? "&" : "", key, escaped ? escaped : "");
-
-	free(escaped);
-	free(*query);
-	*query = more;
-}
-
-/* The agent is away: waits until one answers. A sentence was printed when it refuses. */
-static int agent_await(struct cli *cli)
-{
-	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000 };
-	int status;
-
-	fflush(stdout);
-	fprintf(stderr, "towpath: the agent has gone; waiting until it is back\n");
-	for (;;) {
-		status = tw_client_call(cli->client, "GET", "/v1/status", NULL, NULL);
-		if (status >= 200 && status < 300) {
-			fprintf(stderr, "towpath: the agent is back\n");
-			return CLI_OK;
-		}
-		if (status == -EACCES)
-			return cli_refuse("%s", tw_client_error(cli->client, status, NULL));
-		nanosleep(&pause, NULL);
-	}
-}
-
-/* One connection's worth of flows: the status of the call. */
-static int flows_stream(struct flows *f, const char *query, const char *more, bool follow)
-{
-	cleanup_(cleanup_free) char *path =
-		cli_printf("/v1/flows?follow=%d%s%s&%s", follow, *query ? "&" : "", query, more);
-
-	return tw_client_stream(f->cli->client, path, flow_line, f);
-}
-
-/* All that the agent gives, over its restarts: the status of the last call. */
-static int flows_read(struct flows *f, const struct flows_ask *ask, int *status)
-{
-	cleanup_(cleanup_free) char *more = f->seq ? cli_printf("after=%lld", (long long)f->seq)
-						   : cli_printf("last=%s", ask->last);
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	*status = flows_stream(f, ask->query, more, ask->follow);
-	while (ask->follow && !ferror(stdout) && !f->export_error &&
-	       (*status == 200 || *status == -ECONNRESET)) {
-		int ret = agent_await(f->cli);
-
-		if (ret)
-			return ret;
-		free(more);
-		/* What was missed; filters that are given twice count as given last. */
-		more = f->seq ? cli_printf("after=%lld", (long long)f->seq)
-			      : cli_printf("last=" LAST_ALL "&since=%lld%09ld",
-					   (long long)now.tv_sec, now.tv_nsec);
-		*status = flows_stream(f, ask->query, more, true);
-	}
-	return CLI_OK;
-}
-
 static int flows_show(struct cli *cli, const struct flows_ask *ask)
 {
 	/* Wide enough for most, so that columns seldom move. */
@@ -359,7 +240,11 @@ static int flows_show(struct cli *cli, const struct flows_ask *ask)
 	if (ret)
 		return ret;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	ret = flows_read(&f, ask, &status);
+
+	struct flow_reader reader = { cli,   ask->query,  ask->last, ask->follow,
+				      f.seq, flow_record, &f };
+
+	ret = flow_read(&reader, &status);
 	linefile_close(f.export);
 	if (ret)
 		return ret;
@@ -386,7 +271,7 @@ static int flows_time(struct cli *cli, const char *name, char **query)
 				 "\"%s\"",
 				 name, cli->value);
 	text = cli_printf("%llu", (unsigned long long)since);
-	query_add(query, name, text);
+	flow_query(query, name, text);
 	return CLI_OK;
 }
 
@@ -461,7 +346,7 @@ static int flows_option(struct cli *cli, int opt, struct flows_ask *ask)
 	case '?':
 		return CLI_USAGE;
 	default:
-		query_add(&ask->query, option_name(opt), cli->value);
+		flow_query(&ask->query, option_name(opt), cli->value);
 		return CLI_OK;
 	}
 }
@@ -488,11 +373,11 @@ static int flows_run(struct cli *cli, int argc, char **argv)
 	if (cli_operands(cli, argc, 0, 0, &ret))
 		return ret;
 	if (!ask.last)
-		ask.last = ask.since || ask.export.path ? LAST_ALL
+		ask.last = ask.since || ask.export.path ? FLOWS_ALL
 			   : ask.follow			? LAST_FOLLOW
 							: LAST_DEFAULT;
 	else if (!strcmp(ask.last, "all"))
-		ask.last = LAST_ALL;
+		ask.last = FLOWS_ALL;
 	else if (!*ask.last || strtoul(ask.last, &end, 10) > UINT32_MAX || *end || *ask.last == '-')
 		return cli_usage(cli, "--last takes a number or all, not \"%s\"", ask.last);
 	return flows_show(cli, &ask);

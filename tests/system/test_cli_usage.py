@@ -11,7 +11,7 @@ import pytest
 from node import binary
 
 COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "policy", "trace",
-            "program", "map", "features", "cni", "uninstall", "completion")  # fmt: skip
+            "program", "map", "log", "features", "cni", "uninstall", "completion")  # fmt: skip
 GROUPS = ("program", "map")
 
 
