@@ -99,9 +99,8 @@ static int compile(struct agent *a, const struct agent_change *c, struct policy_
 
 static int store(struct agent *a, const struct agent_change *c, struct agent_error *err)
 {
-	struct policy_id *ids = NULL;
-	size_t n_ids = 0;
-	int res = policy_export_ids(a->policy, &ids, &n_ids);
+	__attribute__((cleanup(policy_id_change_clear))) struct policy_id_change ids = {};
+	int res = policy_changed_ids(a->policy, &ids);
 
 	if (res)
 		return agent_refuse_errno(err, res, "");
@@ -115,11 +114,9 @@ static int store(struct agent *a, const struct agent_change *c, struct agent_err
 		.releases = c->releases,
 		.n_releases = c->n_releases,
 		.releases_before = c->releases_before,
-		.ids = ids,
-		.n_ids = n_ids,
+		.some_ids = &ids,
 	};
 	res = store_write(a->store, &change);
-	free(ids);
 	return res ? agent_refuse_errno(err, res, store_error(a->store)) : 0;
 }
 

@@ -282,3 +282,56 @@ int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n)
 	*n = e.n;
 	return 0;
 }
+
+void policy_id_change_clear(struct policy_id_change *change)
+{
+	free(change->del);
+	free(change->put);
+	*change = (struct policy_id_change){};
+}
+
+/* One number, by what it stands for on either side; NULL: nothing. */
+static void export_change(struct export *del, struct export *put, enum policy_id_kind kind,
+			  const struct hkey *was, const struct hkey *is, uint32_t id)
+{
+	if (was && is && hkey_equal(was, is))
+		return;
+	if (was)
+		export_add(del, kind, was, id);
+	if (is)
+		export_add(put, kind, is, id);
+}
+
+int policy_changed_ids(const struct policy *p, struct policy_id_change *out)
+{
+	const struct txn *t = &p->txn;
+	size_t max = 1u + t->identities.n + t->sets.n + t->versions.n;
+	struct export del = { .v = calloc(max, sizeof(*del.v)) };
+	struct export put = { .v = calloc(max, sizeof(*put.v)) };
+
+	if (!del.v || !put.v) {
+		free(del.v);
+		free(put.v);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < t->identities.n; i++) {
+		const struct identity *id = t->identities.v[i];
+
+		export_change(&del, &put, POLICY_ID_IDENTITY, id->refs.cur ? &id->key : NULL,
+			      id->refs.next ? &id->next_key : NULL, id->id);
+	}
+	for (uint32_t i = 0; i < t->sets.n; i++) {
+		const struct set *set = t->sets.v[i];
+
+		export_change(&del, &put, POLICY_ID_SET, set->refs.cur ? &set->key : NULL,
+			      set->refs.next ? &set->key : NULL, set->id);
+	}
+	for (uint32_t i = 0; i < t->versions.n; i++) {
+		const struct version *v = t->versions.v[i];
+
+		export_change(&del, &put, POLICY_ID_VERSION, v->refs.cur ? &v->key : NULL,
+			      v->refs.next ? &v->key : NULL, v->id);
+	}
+	*out = (struct policy_id_change){ del.v, put.v, del.n, put.n };
+	return 0;
+}

@@ -99,6 +99,16 @@ int policy_restore_ids(struct policy *p, const struct policy_id *ids, size_t n);
  * prepared state (the store is written before the maps). *out is malloc'ed, the caller's.
  */
 int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n);
+/*
+ * What the prepared change does to them: keys that are not in use any more, then keys with
+ * their numbers. In this order: a key may pass from one number to another.
+ */
+struct policy_id_change {
+	struct policy_id *del, *put; /* malloc'ed */
+	size_t n_del, n_put;
+};
+int policy_changed_ids(const struct policy *p, struct policy_id_change *out);
+void policy_id_change_clear(struct policy_id_change *change);
 
 /*
  * Prefixes whose ipcache words the agent writes itself: the node's own addresses and its pod

@@ -106,6 +106,7 @@ struct store {
 	struct entry *swept; /* replaced or deleted, readable until store_sweep() */
 	struct policy_id *ids;
 	size_t n_ids;
+	bool ids_differ; /* some were changed since: what is on disk is not in `ids` */
 };
 
 const char *store_error(const struct store *s)
@@ -442,8 +443,8 @@ static int id_del(struct store *s, const struct policy_id *id)
 /* Writes only what differs from the last time: a small change costs a small write. */
 static int write_ids(struct store *s, const struct policy_id *ids, size_t n)
 {
+	int err = s->ids_differ ? db_run(&s->db, DB_ID_CLEAR) : 0;
 	size_t i = 0, j = 0;
-	int err = 0;
 
 	while (!err && (i < n || j < s->n_ids)) {
 		int order = i == n ? 1 : j == s->n_ids ? -1 : id_order(&ids[i], &s->ids[j]);
@@ -459,6 +460,17 @@ static int write_ids(struct store *s, const struct policy_id *ids, size_t n)
 			j++;
 		}
 	}
+	return err;
+}
+
+static int write_some_ids(struct store *s, const struct policy_id_change *c)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < c->n_del; i++)
+		err = id_del(s, &c->del[i]);
+	for (size_t i = 0; !err && i < c->n_put; i++)
+		err = id_put(s, &c->put[i]);
 	return err;
 }
 
@@ -577,7 +589,17 @@ static int write_all(struct store *s, const struct store_change *c, const struct
 		err = write_endpoints(s, c);
 	if (!err && p->ids)
 		err = write_ids(s, p->ids, c->n_ids);
+	if (!err && c->some_ids)
+		err = write_some_ids(s, c->some_ids);
 	return transaction_end(s, err);
+}
+
+static void ids_set(struct store *s, struct policy_id *ids, size_t n, bool differ)
+{
+	free(s->ids);
+	s->ids = ids;
+	s->n_ids = n;
+	s->ids_differ = differ;
 }
 
 /* The tables follow what is on disk. */
@@ -602,11 +624,11 @@ static void publish(struct store *s, const struct store_change *c, struct prepar
 	}
 	p->n = 0;
 	if (p->ids) {
-		free(s->ids);
-		s->ids = p->ids;
-		s->n_ids = c->n_ids;
+		ids_set(s, p->ids, c->n_ids, false);
 		p->ids = NULL;
 	}
+	if (c->some_ids && c->some_ids->n_del + c->some_ids->n_put)
+		ids_set(s, NULL, 0, true);
 }
 
 int store_write(struct store *s, const struct store_change *change)
@@ -735,10 +757,7 @@ int store_forget_kernel(struct store *s)
 	for (size_t i = 0; !err && i < sizeof(clear) / sizeof(clear[0]); i++)
 		err = db_run(&s->db, clear[i]);
 	err = transaction_end(s, err);
-	if (!err) {
-		free(s->ids);
-		s->ids = NULL;
-		s->n_ids = 0;
-	}
+	if (!err)
+		ids_set(s, NULL, 0, false);
 	return err;
 }

@@ -55,7 +55,10 @@ struct store_release {
 int store_release_each(struct store *s, int (*fn)(void *arg, const struct store_release *rel),
 		       void *arg);
 
-/* The numbers as last written, sorted; borrowed until the next change. */
+/*
+ * The numbers as they were at store_open() or last written as a whole, sorted; none after a change
+ * of some. Borrowed until the next change.
+ */
 void store_ids(const struct store *s, const struct policy_id **out, size_t *n);
 
 /* Everything that one change writes, in one transaction. */
@@ -69,8 +72,9 @@ struct store_change {
 	const struct store_release *releases;
 	size_t n_releases;
 	int64_t releases_before;     /* those of an earlier time are over and go; 0: none */
-	const struct policy_id *ids; /* all numbers in use; NULL: unchanged */
+	const struct policy_id *ids; /* all numbers in use; NULL: unchanged, but for those below */
 	size_t n_ids;
+	const struct policy_id_change *some_ids; /* or NULL */
 };
 
 /*

@@ -239,6 +239,43 @@ static void test_numbers_follow(void **state)
 	assert_int_equal(n, 100);
 }
 
+/* Only some are told: a key passes to another number, one goes, one comes. */
+static void test_some_numbers_follow(void **state)
+{
+	struct place *p = *state;
+	struct policy_id ids[4] = {}, del[2], put[2];
+	const struct policy_id *kept;
+	size_t n;
+
+	place_open(p);
+	for (uint32_t i = 0; i < 4; i++) {
+		ids[i].id = i + 1;
+		ids[i].key[0] = (uint8_t)(i + 1);
+	}
+	assert_int_equal(store_write(p->store, &(struct store_change){ .ids = ids, .n_ids = 3 }),
+			 0);
+	del[0] = ids[0];
+	del[1] = ids[1];
+	put[0] = (struct policy_id){ .id = 2, .key = { 1 } };
+	put[1] = ids[3];
+	const struct policy_id_change some = { del, put, 2, 2 };
+	assert_int_equal(store_write(p->store, &(struct store_change){ .some_ids = &some }), 0);
+	place_reopen(p);
+	store_ids(p->store, &kept, &n);
+	assert_int_equal(n, 3);
+	assert_memory_equal(&kept[0], &put[0], sizeof(*kept));
+	assert_memory_equal(&kept[1], &ids[2], sizeof(*kept));
+	assert_memory_equal(&kept[2], &ids[3], sizeof(*kept));
+	/* The whole list after a change of some replaces what is there. */
+	assert_int_equal(store_write(p->store, &(struct store_change){ .some_ids = &some }), 0);
+	assert_int_equal(
+		store_write(p->store, &(struct store_change){ .ids = &ids[2], .n_ids = 1 }), 0);
+	place_reopen(p);
+	store_ids(p->store, &kept, &n);
+	assert_int_equal(n, 1);
+	assert_memory_equal(&kept[0], &ids[2], sizeof(*kept));
+}
+
 static int check_endpoint(void *arg, const struct store_endpoint *ep)
 {
 	int *n = arg;
@@ -569,6 +606,7 @@ int main(void)
 		STORE_TEST(test_delete),
 		STORE_TEST(test_lists),
 		STORE_TEST(test_numbers_follow),
+		STORE_TEST(test_some_numbers_follow),
 		STORE_TEST(test_endpoints_releases_sysctls),
 		STORE_TEST(test_releases_that_are_over),
 		STORE_TEST(test_killed_writer_leaves_whole_changes),

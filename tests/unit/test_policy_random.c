@@ -389,6 +389,47 @@ static void ids_get(const struct policy *p, struct policy_id **out, size_t *n)
 	qsort(*out, *n, sizeof(**out), id_order);
 }
 
+static bool same_key(const struct policy_id *a, const struct policy_id *b)
+{
+	return a->kind == b->kind && !memcmp(a->key, b->key, sizeof(a->key));
+}
+
+/* The numbers before, with what is said to change, are the numbers of the prepared state. */
+static void check_changed_ids(const struct policy *p, struct policy_id *before, size_t n)
+{
+	struct policy_id_change change;
+	struct policy_id *after;
+	size_t m, at = 0;
+
+	assert_int_equal(policy_changed_ids(p, &change), 0);
+	before = reallocarray(before, n + change.n_put + 1, sizeof(*before));
+	assert_non_null(before);
+	for (size_t i = 0; i < change.n_del; i++) {
+		size_t j = 0;
+
+		while (j < n && !same_key(&before[j], &change.del[i]))
+			j++;
+		assert_true(j < n);
+		before[j] = before[--n];
+	}
+	for (size_t i = 0; i < change.n_put; i++, n++) {
+		for (size_t j = 0; j < n; j++)
+			assert_false(same_key(&before[j], &change.put[i]));
+		before[n] = change.put[i];
+	}
+	ids_get(p, &after, &m);
+	assert_int_equal(n, m);
+	for (size_t i = 0; i < n; i++) {
+		while (at < n && !same_key(&after[at], &before[i]))
+			at++;
+		assert_true(at < n && after[at].id == before[i].id);
+		at = 0;
+	}
+	policy_id_change_clear(&change);
+	free(before);
+	free(after);
+}
+
 /* A change that is prepared and thrown away leaves nothing behind. */
 static void try_abort(struct checker *c, const struct policy_change *change)
 {
@@ -435,6 +476,8 @@ static void round_run(struct checker *c, struct state *old, struct state *new)
 {
 	struct policy_plan plan;
 	struct change change;
+	struct policy_id *ids;
+	size_t n_ids;
 
 	*new = *old;
 	random_change(new, old, &change);
@@ -453,7 +496,9 @@ static void round_run(struct checker *c, struct state *old, struct state *new)
 	c->new = new;
 	collect_peers(c);
 	expect_between(c);
+	ids_get(c->policy, &ids, &n_ids);
 	assert_int_equal(policy_prepare(c->policy, &change.change, &plan), 0);
+	check_changed_ids(c->policy, ids, n_ids);
 	for (size_t i = 0; i < change.change.n_ep_remove; i++)
 		lab_remove_endpoint(&c->lab, change.ep_remove[i]);
 	memcpy(c->bumps, c->lab.bumps, sizeof(c->bumps));
