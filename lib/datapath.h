@@ -144,6 +144,22 @@ int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity);
 int datapath_peers_set(struct datapath *dp, const struct tw_peer_key *keys, size_t n, size_t *done);
 int datapath_peers_del(struct datapath *dp, const struct tw_peer_key *keys, size_t n);
 /*
+ * A set that changes: the versions written after datapath_generation_begin() see the pairs that
+ * are turned after it as they are then, in (join) or out, earlier versions as they were. `old`
+ * has room for n, `done` of them are turned, also after a failure; turn_back() with them undoes it,
+ * and is for versions that no endpoint got. When no program is under way any more that began
+ * before a generation's endpoints were written, that generation is over, and its pairs are settled:
+ * they are in for good or deleted. -ENOSPC: tw_peers is full.
+ */
+int datapath_generation_begin(struct datapath *dp);
+uint16_t datapath_generation(const struct datapath *dp);
+void datapath_generation_over(struct datapath *dp, uint16_t generation);
+int datapath_peers_turn(struct datapath *dp, const struct tw_peer_key *keys, size_t n, bool join,
+			union tw_peer *old, size_t *done);
+void datapath_peers_turn_back(struct datapath *dp, const struct tw_peer_key *keys, size_t n,
+			      const union tw_peer *old);
+int datapath_peers_settle(struct datapath *dp, const struct tw_peer_key *keys, size_t n);
+/*
  * A version that is in the map with the same content is left alone; with other content it is
  * replaced (only right for a version that no endpoint uses). -ENOSPC: tw_classes has no room,
  * -E2BIG: the number is beyond tw_policy. peer_set: -ENOSPC when tw_peers is full.
@@ -151,6 +167,7 @@ int datapath_peers_del(struct datapath *dp, const struct tw_peer_key *keys, size
 int datapath_version_set(struct datapath *dp, uint32_t version, const bool isolated[2],
 			 const struct tw_class *const classes[2], const uint32_t n_classes[2]);
 int datapath_version_del(struct datapath *dp, uint32_t version);
+void datapath_versions_end(struct datapath *dp); /* those of a plan are set: gives memory back */
 
 /*
  * What the programs would find, read back from the maps.

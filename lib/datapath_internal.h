@@ -2,7 +2,7 @@
 /*
  * The inside of struct datapath. datapath.c: load and pin; programs.c: programs of an earlier
  * agent; pins.c: pins that were taken away; migrate.c: maps of another layout; attach.c: links;
- * tables.c: endpoints, policy, small maps; lookup.c: what the programs find in them; prefix.c:
+ * tables.c: endpoints, policy, small maps; peers.c: members of sets; lookup.c: what the programs find in them; prefix.c:
  * the ipcache; window.c: mapped arrays.
  */
 #ifndef TOWPATH_DATAPATH_INTERNAL_H
@@ -30,6 +30,7 @@ struct window {
 
 int window_open(struct window *w, int fd, uint32_t elem_size, uint32_t n);
 void window_close(struct window *w);
+void window_unmap(struct window *w); /* pieces are mapped again when they are used */
 /* The element, or NULL: out of range, or the kernel refused the mapping. */
 void *window_at(struct window *w, uint32_t index);
 
@@ -85,6 +86,7 @@ struct datapath {
 	struct window endpoints;
 	struct window epochs;
 	struct window config;
+	struct window classes;
 	struct prefixes prefixes;
 	/* by version; count 0 in both directions: none */
 	struct class_range (*ranges)[2];
@@ -95,6 +97,8 @@ struct datapath {
 	uint32_t max_classes;
 	uint32_t n_classes;
 	uint32_t n_peers;
+	uint16_t generation;	  /* of the versions that are written now */
+	uint16_t generation_safe; /* programs under way are of this one or a later one */
 	uint32_t n_endpoints;
 	uint32_t live[2]; /* flows, IPv4 and IPv6, at the collector's last pass (any thread) */
 	struct tw_settings settings;
@@ -121,6 +125,9 @@ struct datapath {
 
 int datapath_tables_open(struct datapath *dp);
 void datapath_tables_close(struct datapath *dp);
+int peers_open(struct datapath *dp);
+/* Does a version of the generation find the identity in the set? */
+bool peer_holds(union tw_peer peer, uint16_t generation);
 /* Switches the links pinned by an earlier agent to this one's programs. */
 int datapath_links_adopt(struct datapath *dp);
 

@@ -93,7 +93,7 @@ int datapath_decision_find(struct datapath *dp, uint32_t version, enum tw_direct
 	struct datapath_decision found = { .last = UINT32_MAX, .set = TW_SET_ANY };
 	struct tw_peer_key peer = { .identity = identity };
 	struct tw_policy policy;
-	uint32_t present;
+	union tw_peer present;
 	int res;
 
 	if (version &&
@@ -110,7 +110,7 @@ int datapath_decision_find(struct datapath *dp, uint32_t version, enum tw_direct
 	if (found.set != TW_SET_ANY && found.set != TW_SET_NONE) {
 		peer.set = found.set;
 		if (!bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_peers), &peer, &present))
-			found.allow = true;
+			found.allow = peer_holds(present, policy.dir[dir].generation);
 		else if (errno != ENOENT)
 			return -errno;
 	}

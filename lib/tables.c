@@ -16,11 +16,17 @@ static bool class_taken(const struct datapath *dp, uint32_t i)
 
 static void class_mark(struct datapath *dp, struct class_range r, bool used)
 {
-	for (uint32_t i = r.first; i < r.first + r.count && i < dp->max_classes; i++) {
-		if (used)
+	uint32_t end = r.first + r.count < dp->max_classes ? r.first + r.count : dp->max_classes;
+
+	for (uint32_t i = r.first; i < end; i++) {
+		if (i % 8 == 0 && end - i >= 8) {
+			dp->class_used[i / 8] = used ? 0xff : 0;
+			i += 7;
+		} else if (used) {
 			dp->class_used[i / 8] |= (uint8_t)(1 << (i % 8));
-		else
+		} else {
 			dp->class_used[i / 8] &= (uint8_t)~(1 << (i % 8));
+		}
 	}
 	dp->n_classes += used ? r.count : -r.count;
 }
@@ -41,6 +47,12 @@ static int class_alloc(struct datapath *dp, uint32_t count, struct class_range *
 			i += 7;
 			continue;
 		}
+		if (i % 8 == 0 && !dp->class_used[i / 8] && count - run > 8 &&
+		    dp->max_classes - i >= 8) {
+			run += 8;
+			i += 7;
+			continue;
+		}
 		run = class_taken(dp, i) ? 0 : run + 1;
 		if (run == count) {
 			*out = (struct class_range){ i + 1 - count, count };
@@ -52,8 +64,6 @@ static int class_alloc(struct datapath *dp, uint32_t count, struct class_range *
 }
 
 #define ARRAY_CHUNK 512u /* elements read by one system call */
-#define BATCH 1024u	 /* elements written by one */
-#define BUCKET_MAX 256u	 /* far more than a bucket of tw_peers ever holds */
 
 /* Every element of an array map. Not mapped: that would make all of it resident. */
 static int array_each(int fd, uint32_t n, size_t size,
@@ -99,18 +109,12 @@ static int version_adopt(void *arg, uint32_t version, const void *value)
 		class_mark(dp, dp->ranges[version][d], true);
 		dp->n_versions += !dp->version_used[version];
 		dp->version_used[version] = true;
+		/* The latest: all that live are within a part of the circle, see peers.c. */
+		if (dp->n_versions == 1 || (int16_t)(dir->generation - dp->generation) > 0)
+			dp->generation = dp->generation_safe = dir->generation;
 	}
 	return 0;
 }
-
-static int peer_count(void *arg, uint32_t set, uint32_t identity)
-{
-	++*(uint32_t *)arg;
-	return 0;
-}
-
-static int peers_scan(struct datapath *dp, uint32_t left,
-		      int (*fn)(void *arg, uint32_t set, uint32_t identity), void *arg);
 
 static int endpoint_count(void *arg, uint32_t slot, const struct tw_endpoint *ep)
 {
@@ -141,6 +145,9 @@ int datapath_tables_open(struct datapath *dp)
 		res = window_open(&dp->config, bpf_map__fd(skel->maps.tw_config),
 				  sizeof(struct tw_config), 1);
 	if (!res)
+		res = window_open(&dp->classes, bpf_map__fd(skel->maps.tw_classes),
+				  sizeof(struct tw_class), dp->max_classes);
+	if (!res)
 		res = prefixes_open(&dp->prefixes, bpf_map__fd(skel->maps.tw_ipcache_top),
 				    bpf_map__fd(skel->maps.tw_ipcache_pages),
 				    bpf_map__max_entries(skel->maps.tw_ipcache_pages),
@@ -149,7 +156,7 @@ int datapath_tables_open(struct datapath *dp)
 		res = array_each(bpf_map__fd(skel->maps.tw_policy), dp->max_versions,
 				 sizeof(struct tw_policy), version_adopt, dp);
 	if (!res && pinned)
-		res = peers_scan(dp, UINT32_MAX, peer_count, &dp->n_peers);
+		res = peers_open(dp);
 	if (!res && pinned)
 		res = datapath_endpoint_each(dp, endpoint_count, &dp->n_endpoints);
 	return res;
@@ -160,6 +167,7 @@ void datapath_tables_close(struct datapath *dp)
 	window_close(&dp->endpoints);
 	window_close(&dp->epochs);
 	window_close(&dp->config);
+	window_close(&dp->classes);
 	prefixes_close(&dp->prefixes);
 	free(dp->ranges);
 	free(dp->version_used);
@@ -312,144 +320,46 @@ void datapath_epoch_bump(struct datapath *dp, uint32_t slot)
 		__atomic_fetch_add(epoch, 1, __ATOMIC_SEQ_CST);
 }
 
-int datapath_peers_set(struct datapath *dp, const struct tw_peer_key *keys, size_t n, size_t *done)
+/* Intervals from `first` on, piece by piece of what is mapped. */
+static int classes_each(struct datapath *dp, uint32_t first, const struct tw_class *classes,
+			uint32_t n, int (*fn)(void *at, const void *from, size_t size))
 {
-	int fd = bpf_map__fd(dp->skel->maps.tw_peers);
-	uint32_t ones[BATCH];
+	const uint32_t piece = WINDOW_BYTES / sizeof(*classes);
+	int res = 0;
 
-	for (size_t i = 0; i < BATCH; i++)
-		ones[i] = 1;
-	for (*done = 0; *done < n;) {
-		uint32_t count = n - *done < BATCH ? (uint32_t)(n - *done) : BATCH;
-		int err = bpf_map_update_batch(fd, keys + *done, ones, &count, NULL) ? errno : 0;
+	for (uint32_t done = 0, count; done < n && !res; done += count) {
+		void *at = window_at(&dp->classes, first + done);
 
-		*done += count;
-		dp->n_peers += count;
-		if (err)
-			return err == E2BIG ? -ENOSPC : -err;
-	}
-	return 0;
-}
-
-int datapath_peers_del(struct datapath *dp, const struct tw_peer_key *keys, size_t n)
-{
-	int fd = bpf_map__fd(dp->skel->maps.tw_peers);
-
-	for (size_t done = 0; done < n;) {
-		uint32_t count = n - done < BATCH ? (uint32_t)(n - done) : BATCH;
-		int err = bpf_map_delete_batch(fd, keys + done, &count, NULL) ? errno : 0;
-
-		done += count;
-		dp->n_peers -= count;
-		if (err == ENOENT)
-			done++; /* it is gone already */
-		else if (err)
-			return -err;
-	}
-	return 0;
-}
-
-int datapath_peer_set(struct datapath *dp, uint32_t set, uint32_t identity)
-{
-	struct tw_peer_key key = { set, identity };
-	uint32_t one = 1;
-
-	if (!bpf_map_update_elem(bpf_map__fd(dp->skel->maps.tw_peers), &key, &one, BPF_NOEXIST)) {
-		dp->n_peers++;
-		return 0;
-	}
-	if (errno == EEXIST)
-		return 0;
-	return errno == E2BIG ? -ENOSPC : -errno;
-}
-
-int datapath_peer_del(struct datapath *dp, uint32_t set, uint32_t identity)
-{
-	return datapath_peers_del(dp, &(struct tw_peer_key){ set, identity }, 1);
-}
-
-/* At most `left` of them: running out of millions of empty buckets takes some 20 ms. */
-static int peers_scan(struct datapath *dp, uint32_t left,
-		      int (*fn)(void *arg, uint32_t set, uint32_t identity), void *arg)
-{
-	int fd = bpf_map__fd(dp->skel->maps.tw_peers), res = 0;
-	struct tw_peer_key keys[BATCH];
-	uint32_t ones[BATCH], place = 0;
-	bool first = true, more = left;
-
-	while (more && !res) {
-		/* A bucket is given whole, so there must be room for the fullest. */
-		uint32_t n = left < BUCKET_MAX ? BUCKET_MAX : left < BATCH ? left : BATCH;
-		int err = bpf_map_lookup_batch(fd, first ? NULL : &place, &place, keys, ones, &n,
-					       NULL)
-				  ? errno
-				  : 0;
-
-		if (err && err != ENOENT)
-			return -err;
-		first = false;
-		left -= n < left ? n : left;
-		more = !err && left;
-		/* The kernel's place is a bucket: fn may delete what it is called with. */
-		for (uint32_t i = 0; i < n && !res; i++)
-			res = fn(arg, keys[i].set, keys[i].identity);
+		count = piece - (first + done) % piece;
+		if (count > n - done)
+			count = n - done;
+		res = at ? fn(at, classes + done, count * sizeof(*classes)) : -ENOMEM;
 	}
 	return res;
 }
 
-int datapath_peer_each(struct datapath *dp, int (*fn)(void *arg, uint32_t set, uint32_t identity),
-		       void *arg)
+static int piece_write(void *at, const void *from, size_t size)
 {
-	return peers_scan(dp, dp->n_peers, fn, arg);
-}
-
-/* Intervals from `first` on, compared with those in the map. */
-static bool classes_same(int fd, uint32_t first, const struct tw_class *classes, uint32_t n)
-{
-	struct tw_class there[BATCH];
-	uint32_t keys[BATCH], place = first - 1;
-	bool from_start = !first;
-
-	for (uint32_t done = 0, count; done < n; done += count) {
-		count = n - done < BATCH ? n - done : BATCH;
-		if (bpf_map_lookup_batch(fd, from_start ? NULL : &place, &place, keys, there,
-					 &count, NULL) &&
-		    errno != ENOENT)
-			return false;
-		if (!count || memcmp(there, classes + done, count * sizeof(*there)))
-			return false;
-		from_start = false;
-	}
-	return true;
-}
-
-static int classes_write(int fd, uint32_t first, const struct tw_class *classes, uint32_t n)
-{
-	uint32_t keys[BATCH];
-
-	for (uint32_t done = 0; done < n; done += BATCH) {
-		uint32_t count = n - done < BATCH ? n - done : BATCH;
-
-		for (uint32_t i = 0; i < count; i++)
-			keys[i] = first + done + i;
-		if (bpf_map_update_batch(fd, keys, classes + done, &count, NULL))
-			return -errno;
-	}
+	memcpy(at, from, size);
 	return 0;
+}
+
+static int piece_differs(void *at, const void *from, size_t size)
+{
+	return memcmp(at, from, size) != 0;
 }
 
 /* Is what is in the maps already what is wanted? */
 static bool version_same(struct datapath *dp, uint32_t version, const bool isolated[2],
 			 const struct tw_class *const classes[2], const uint32_t n_classes[2])
 {
-	int fd = bpf_map__fd(dp->skel->maps.tw_classes);
 	struct tw_policy policy;
 
 	if (bpf_map_lookup_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy))
 		return false;
 	for (int d = 0; d < 2; d++)
 		if (policy.dir[d].isolated != isolated[d] || policy.dir[d].count != n_classes[d] ||
-		    !classes_same(fd, policy.dir[d].first, classes[d], n_classes[d]))
+		    classes_each(dp, policy.dir[d].first, classes[d], n_classes[d], piece_differs))
 			return false;
 	return true;
 }
@@ -457,7 +367,6 @@ static bool version_same(struct datapath *dp, uint32_t version, const bool isola
 int datapath_version_set(struct datapath *dp, uint32_t version, const bool isolated[2],
 			 const struct tw_class *const classes[2], const uint32_t n_classes[2])
 {
-	int fd = bpf_map__fd(dp->skel->maps.tw_classes);
 	struct tw_policy policy = {};
 	struct class_range r[2];
 	int res;
@@ -476,19 +385,33 @@ int datapath_version_set(struct datapath *dp, uint32_t version, const bool isola
 				class_mark(dp, r[0], false);
 			return res;
 		}
-		policy.dir[d] = (struct tw_policy_dir){ r[d].first, r[d].count, isolated[d], 0 };
+		policy.dir[d] = (struct tw_policy_dir){ .first = r[d].first,
+							.count = r[d].count,
+							.isolated = isolated[d],
+							.generation = dp->generation };
 	}
 	for (int d = 0; d < 2; d++) {
-		res = classes_write(fd, r[d].first, classes[d], n_classes[d]);
+		res = classes_each(dp, r[d].first, classes[d], n_classes[d], piece_write);
 		if (res)
-			return res;
+			break;
 	}
-	if (bpf_map_update_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy, BPF_ANY))
-		return -errno;
+	if (!res &&
+	    bpf_map_update_elem(bpf_map__fd(dp->skel->maps.tw_policy), &version, &policy, BPF_ANY))
+		res = -errno;
+	if (res) {
+		class_mark(dp, r[0], false);
+		class_mark(dp, r[1], false);
+		return res;
+	}
 	memcpy(dp->ranges[version], r, sizeof(r));
 	dp->version_used[version] = true;
 	dp->n_versions++;
 	return 0;
+}
+
+void datapath_versions_end(struct datapath *dp)
+{
+	window_unmap(&dp->classes); /* what is mapped counts as resident */
 }
 
 int datapath_version_del(struct datapath *dp, uint32_t version)

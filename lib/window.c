@@ -26,11 +26,18 @@ static size_t piece_bytes(const struct window *w, uint32_t piece)
 	return left < WINDOW_BYTES ? left : WINDOW_BYTES;
 }
 
-void window_close(struct window *w)
+void window_unmap(struct window *w)
 {
-	for (uint32_t i = 0; w->piece && i < w->n_pieces; i++)
+	for (uint32_t i = 0; w->piece && i < w->n_pieces; i++) {
 		if (w->piece[i])
 			munmap(w->piece[i], piece_bytes(w, i));
+		w->piece[i] = NULL;
+	}
+}
+
+void window_close(struct window *w)
+{
+	window_unmap(w);
 	free(w->piece);
 	w->piece = NULL;
 }

@@ -20,6 +20,8 @@ struct batch {
 	size_t n_versions;
 	struct pairs peers;	/* whose identity has ended */
 	struct pairs set_peers; /* whose set has ended */
+	struct pairs turned;	/* that joined or left a set */
+	uint16_t generation;	/* in which the last of them did */
 };
 
 struct defer {
@@ -51,7 +53,7 @@ int number_order(const void *a, const void *b)
 
 static bool batch_is_empty(const struct batch *b)
 {
-	return !b->n_versions && !b->peers.n && !b->set_peers.n;
+	return !b->n_versions && !b->peers.n && !b->set_peers.n && !b->turned.n;
 }
 
 static void batch_clear(struct batch *b)
@@ -59,15 +61,20 @@ static void batch_clear(struct batch *b)
 	free(b->versions);
 	free(b->peers.v);
 	free(b->set_peers.v);
+	free(b->turned.v);
 	*b = (struct batch){};
 }
 
+/* A grace period has passed since the batch's last plan was in force. */
 static void batch_delete(struct defer *d, struct batch *b)
 {
+	if (b->turned.n)
+		datapath_generation_over(d->dp, b->generation);
 	for (size_t i = 0; i < b->n_versions; i++)
 		datapath_version_del(d->dp, b->versions[i]);
 	datapath_peers_del(d->dp, b->peers.v, b->peers.n);
 	datapath_peers_del(d->dp, b->set_peers.v, b->set_peers.n);
+	datapath_peers_settle(d->dp, b->turned.v, b->turned.n);
 	batch_clear(b);
 }
 
@@ -152,10 +159,27 @@ static int pairs_add(struct pairs *p, const struct tw_peer_key *more, size_t n)
 	return 0;
 }
 
+/* Pairs that are not settled would turn again when generations have gone round. */
+static int turned_add(struct defer *d, const struct tw_peer_key *v, size_t n)
+{
+	int res = pairs_add(&d->waiting.turned, v, n);
+
+	d->waiting.generation = datapath_generation(d->dp);
+	if (res) {
+		datapath_grace(d->dp);
+		datapath_generation_over(d->dp, d->waiting.generation);
+		res = datapath_peers_settle(d->dp, v, n);
+	}
+	return res;
+}
+
 int defer_delete(struct defer *d, const struct policy_plan *plan)
 {
 	struct batch *b = &d->waiting;
+	int turned = turned_add(d, plan->peers_join, plan->n_peers_join);
 
+	if (!turned)
+		turned = turned_add(d, plan->peers_leave, plan->n_peers_leave);
 	if (plan->n_versions_del) {
 		uint32_t *v =
 			reallocarray(b->versions, b->n_versions + plan->n_versions_del, sizeof(*v));
@@ -169,8 +193,8 @@ int defer_delete(struct defer *d, const struct policy_plan *plan)
 	int res = pairs_add(&b->peers, plan->peers_del, plan->n_peers_del);
 	if (!res)
 		res = pairs_add(&b->set_peers, plan->set_peers_del, plan->n_set_peers_del);
-	if (res)
-		return res;
+	if (res || turned)
+		return res ? res : turned;
 	if (!uv_is_active((uv_handle_t *)&d->timer))
 		defer_start(d);
 	return 0;

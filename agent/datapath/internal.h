@@ -23,6 +23,8 @@ struct maps {
 	struct defer *defer;
 	/* Of the staged plan: how many of its peers, versions and prefixes are in the maps. */
 	size_t n_peers;
+	size_t n_join, n_leave;
+	union tw_peer *turned; /* what these were before, joining ones first */
 	size_t n_versions;
 	size_t n_fresh;
 	bool *fresh;		   /* for each prefix: staging made its entry */

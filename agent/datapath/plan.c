@@ -29,6 +29,7 @@ void maps_free(struct maps *m)
 		return;
 	defer_free(m->defer);
 	free(m->fresh);
+	free(m->turned);
 	free(m->words);
 	free(m);
 }
@@ -76,12 +77,43 @@ void maps_make_way(struct maps *m, const struct policy_plan *plan)
 	defer_make_way(m->defer, plan);
 }
 
+/* Sets that change, for the versions of this plan. */
+static int stage_turns(struct maps *m, const struct policy_plan *plan)
+{
+	size_t n = plan->n_peers_join + plan->n_peers_leave;
+	int res;
+
+	if (!n)
+		return 0;
+	free(m->turned);
+	m->turned = calloc(n, sizeof(*m->turned));
+	if (!m->turned)
+		return -ENOMEM;
+	res = datapath_generation_begin(m->dp);
+	if (!res)
+		res = datapath_peers_turn(m->dp, plan->peers_join, plan->n_peers_join, true,
+					  m->turned, &m->n_join);
+	if (!res)
+		res = datapath_peers_turn(m->dp, plan->peers_leave, plan->n_peers_leave, false,
+					  m->turned + m->n_join, &m->n_leave);
+	return res;
+}
+
+static void stage_forget(struct maps *m)
+{
+	m->n_peers = m->n_join = m->n_leave = m->n_versions = m->n_fresh = 0;
+	free(m->turned);
+	m->turned = NULL;
+}
+
 int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t err_len)
 {
 	int res = 0;
 
-	m->n_peers = m->n_versions = m->n_fresh = 0;
+	stage_forget(m);
 	res = datapath_peers_set(m->dp, plan->peers_add, plan->n_peers_add, &m->n_peers);
+	if (!res)
+		res = stage_turns(m, plan);
 	if (res) {
 		maps_unstage(m, plan);
 		return stage_refuse(res, "policy peers", err, err_len);
@@ -96,6 +128,7 @@ int maps_stage(struct maps *m, const struct policy_plan *plan, char *err, size_t
 			return stage_refuse(res, "policy versions and their ports", err, err_len);
 		}
 	}
+	datapath_versions_end(m->dp);
 	res = stage_prefixes(m, plan);
 	if (res) {
 		maps_unstage(m, plan);
@@ -114,8 +147,13 @@ void maps_unstage(struct maps *m, const struct policy_plan *plan)
 	}
 	for (size_t i = 0; i < m->n_versions; i++)
 		datapath_version_del(m->dp, plan->versions_add[i].version);
+	if (m->n_leave)
+		datapath_peers_turn_back(m->dp, plan->peers_leave, m->n_leave,
+					 m->turned + m->n_join);
+	if (m->n_join)
+		datapath_peers_turn_back(m->dp, plan->peers_join, m->n_join, m->turned);
 	datapath_peers_del(m->dp, plan->peers_add, m->n_peers);
-	m->n_peers = m->n_versions = m->n_fresh = 0;
+	stage_forget(m);
 }
 
 static void keep_first(int *first, int res)
@@ -209,13 +247,14 @@ int maps_flip(struct maps *m, const struct maps_change *change, struct maps_cost
 		datapath_epoch_bump(m->dp, 0);
 	keep_first(&err, defer_delete(m->defer, plan));
 	*cost = (struct maps_cost){
-		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_del + plan->n_set_peers_del),
+		.peers = (uint32_t)(plan->n_peers_add + plan->n_peers_join + plan->n_peers_leave +
+				    plan->n_peers_del + plan->n_set_peers_del),
 		.versions = (uint32_t)(plan->n_versions_add + plan->n_versions_del),
 		.endpoints = (uint32_t)(plan->n_refine_endpoints + plan->n_endpoints),
 		.prefixes = (uint32_t)(plan->n_refine_prefixes + plan->n_prefixes_set +
 				       plan->n_prefixes_del),
 	};
-	m->n_peers = m->n_versions = m->n_fresh = 0;
+	stage_forget(m);
 	return err;
 }
 

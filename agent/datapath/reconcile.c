@@ -68,6 +68,7 @@ static int write_policies(struct datapath *dp, const struct policy_plan *full)
 		if (err)
 			return err;
 	}
+	datapath_versions_end(dp);
 	return 0;
 }
 

@@ -263,6 +263,8 @@ void atom_free(struct policy *p, struct atom *a)
 	vec_clear(&a->subjects);
 	vec_clear(&a->policies);
 	vec_clear(&a->sets);
+	free(a->users[0].v);
+	free(a->users[1].v);
 	arena_clear(&a->mem);
 	free(a);
 }

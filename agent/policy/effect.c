@@ -70,44 +70,40 @@ static uint64_t now_ns(void)
 
 /* ---- one question --------------------------------------------------------------------------- */
 
-static bool set_has(const struct set *set, const struct identity *id)
+static bool set_has(const struct policy *p, const struct set *set, const struct identity *id,
+		    enum side side)
 {
 	if (!set || set == &set_any)
 		return set;
-	if (id->sets.all.n < set->members.all.n) {
-		for (uint32_t i = 0; i < id->sets.all.n; i++)
-			if (id->sets.all.v[i] == set)
-				return true;
-		return false;
-	}
-	for (uint32_t i = 0; i < set->members.all.n; i++)
-		if (set->members.all.v[i] == id)
-			return true;
-	return false;
+	return set_has_identity(set, id) && (!set->edit || pair_holds(p, set, id, side));
 }
 
 /* A walk through the classes of one direction of one version, for one peer. */
 struct walk {
 	const struct interval *v; /* NULL: everything passes */
+	const struct policy *p;
 	const struct identity *peer;
+	enum side side;
 	uint32_t n, at;
 	bool isolated;
 };
 
-static struct walk walk_begin(const struct version *version, enum tw_direction dir,
-			      const struct identity *peer)
+static struct walk walk_begin(const struct policy *p, const struct version *version,
+			      enum tw_direction dir, const struct identity *peer, enum side side)
 {
 	if (!version || !version->isolated[dir])
 		return (struct walk){};
 	return (struct walk){ .v = version->classes[dir],
+			      .p = p,
 			      .peer = peer,
+			      .side = side,
 			      .n = version->n_classes[dir],
 			      .isolated = true };
 }
 
 static bool walk_allows(const struct walk *w)
 {
-	return !w->isolated || (w->at < w->n && set_has(w->v[w->at].set, w->peer));
+	return !w->isolated || (w->at < w->n && set_has(w->p, w->v[w->at].set, w->peer, w->side));
 }
 
 /* Where the next class begins; KEY_LAST + 1: nowhere. */
@@ -170,8 +166,10 @@ static int pair_compare(struct effects *e, const struct face *from, const struct
 
 	e->compared++;
 	for (enum side s = CUR; s <= NEXT; s++) {
-		w[s][TW_EGRESS] = walk_begin(from->version[s], TW_EGRESS, to->id[family][s]);
-		w[s][TW_INGRESS] = walk_begin(to->version[s], TW_INGRESS, from->id[family][s]);
+		w[s][TW_EGRESS] =
+			walk_begin(e->p, from->version[s], TW_EGRESS, to->id[family][s], s);
+		w[s][TW_INGRESS] =
+			walk_begin(e->p, to->version[s], TW_INGRESS, from->id[family][s], s);
 	}
 	for (uint32_t key = 0; key <= KEY_LAST;) {
 		bool before = walk_allows(&w[CUR][0]) && walk_allows(&w[CUR][1]);
@@ -512,8 +510,8 @@ bool policy_effect_flow(const struct policy *p, const union tw_addr *from, const
 	if (!face_of(p, from, &a) || !face_of(p, to, &b))
 		return false;
 	for (enum side side = CUR; side <= NEXT; side++) {
-		struct walk out = walk_begin(a.version[side], TW_EGRESS, b.id[f][side]);
-		struct walk in = walk_begin(b.version[side], TW_INGRESS, a.id[f][side]);
+		struct walk out = walk_begin(p, a.version[side], TW_EGRESS, b.id[f][side], side);
+		struct walk in = walk_begin(p, b.version[side], TW_INGRESS, a.id[f][side], side);
 
 		walk_find(&out, (uint32_t)proto << 16 | port);
 		walk_find(&in, (uint32_t)proto << 16 | port);

@@ -26,6 +26,8 @@ enum hash_domain {
 	HASH_VERSION,
 	HASH_PORT,
 	HASH_RULESET,
+	HASH_CLASS,
+	HASH_PATCH,
 };
 
 struct hash {

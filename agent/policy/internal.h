@@ -41,6 +41,8 @@ int vec_reserve(struct vec *vec, uint32_t n); /* room for n more; pushing them c
 int vec_push(struct vec *vec, void *item);
 void vec_remove(struct vec *vec, const void *item); /* the last one takes its place */
 void vec_clear(struct vec *vec);
+/* `array` points to a pointer to n elements, with room for *cap: makes room for one more. */
+int array_room(void *array, uint32_t n, uint32_t *cap, size_t size);
 
 struct roll { /* the first `cur` were there before the change */
 	struct vec all;
@@ -100,6 +102,9 @@ struct ep { /* a local endpoint */
 	uint32_t slot;
 	struct subject *subject[2];
 	struct version *version[2];
+	struct isolation { /* policies that isolate it, by enum tw_direction */
+		uint32_t n[2];
+	} isolation[2];
 	struct ep_own {
 		struct arena mem;
 		struct labels labels;
@@ -192,6 +197,19 @@ struct bucket {
 	struct link *head;
 };
 
+/* Rules that let an atom pass, by enum tw_direction: between which ports, at the widest. */
+struct users {
+	struct user {
+		struct rules *rules;
+		uint32_t first;
+		uint32_t last;
+		uint32_t take;	 /* its place in rules->takes */
+		uint32_t select; /* seq of the atom that selects the policy's endpoints */
+	} *v;
+	uint32_t n;
+	uint32_t cap;
+};
+
 struct atom {
 	struct hkey key;
 	uint32_t seq;
@@ -207,11 +225,13 @@ struct atom {
 	struct vec subjects; /* SELECT, PEER */
 	struct vec policies; /* SELECT: struct pol */
 	struct vec sets;     /* struct set */
+	struct users users[2];
 	struct link *links;
 	uint32_t n_links;
 	struct mark *marks;
 	uint32_t n_marks;
 	uint64_t mark;
+	uint64_t hole;
 	bool touched;
 	bool stale; /* some of `subjects`, `policies` or `sets` are gone */
 	struct atom *next_stale;
@@ -252,10 +272,16 @@ struct span { /* ports that a group passes */
 
 struct rules { /* of one policy, compiled; only while it selects an endpoint */
 	uint64_t serial;
+	struct pol *pol;
 	struct arena mem;
 	bool enabled[2]; /* enum tw_direction */
 	struct span *spans[2];
 	uint32_t n_spans[2];
+	struct take {
+		struct atom *atom; /* NULL: everybody */
+		uint32_t at;	   /* in its users */
+	} *takes[2];
+	uint32_t n_takes[2];
 	struct vec atoms;  /* one reference each */
 	struct vec pnames; /* one reference each */
 	bool own_names;	   /* ingress has named ports */
@@ -311,30 +337,95 @@ struct identity {
 	uint64_t mark;
 };
 
+/* Who is in a set on one side only, or ends. */
+enum pair_kind {
+	PAIR_BOTH,  /* new, in an edited set, and right before and after */
+	PAIR_JOIN,  /* NEXT only */
+	PAIR_LEAVE, /* CUR only */
+	PAIR_BRIEF, /* CUR only, and new: while the plan is carried out */
+	PAIR_END,   /* the identity ends; it may have another pair besides */
+};
+struct pair {
+	struct set *set;
+	struct identity *identity;
+	enum pair_kind kind;
+};
+
+/* `item` is to be taken out of a list of `of`. */
+struct tie {
+	void *of;
+	void *item;
+};
+struct ties {
+	struct tie *v;
+	uint32_t n;
+	uint32_t cap;
+};
+int ties_reserve(struct ties *ties, uint32_t n);
+void tie_push(struct ties *ties, void *of, void *item); /* there is room */
+
+/*
+ * A set is its atoms. One that no version wants any more as it is may become another one that
+ * differs in a few: it keeps its number and its members, and is EDITED. To versions of before it
+ * is what it was, to those of the change what it becomes (see policy.c).
+ */
 struct set {
-	struct hkey key;
+	struct hkey key; /* of `sum`, that of its atoms' keys */
+	struct hkey sum;
 	uint32_t id;
 	struct count refs; /* classes of versions */
-	struct atom **atoms;
-	uint32_t n_atoms;
+	struct roll atoms;
 	struct roll members; /* identities */
+	struct edit *edit;   /* NEXT: what it becomes */
+	struct draft *draft; /* it is not known yet whether it is a set of its own */
 	bool touched;
-	bool stale; /* some of `members` are gone */
-	struct set *next_stale;
 	uint64_t mark;
+};
+
+#define UNION_MAX (64u << 20) /* atoms that all sets of one version may come to */
+
+struct draft {
+	struct set *origin; /* it is this one (NULL: nobody) ... */
+	struct vec plus;    /* with these atoms */
+	struct vec minus;   /* without those */
+	struct set *real;   /* which stands in its place, edited */
+};
+
+struct edit {
+	struct hkey key;
+	struct hkey sum;
+	struct vec plus;
+	struct vec minus;
+	uint64_t serial; /* scratch of member.c */
+	uint8_t sides;
 };
 
 struct version {
 	struct hkey key;
+	struct hkey sum; /* of its classes */
 	uint32_t id;
 	struct count refs; /* endpoints */
 	bool isolated[2];
 	struct interval {
 		uint32_t start;
+		uint32_t id;	 /* of the set, as maps have it */
 		struct set *set; /* NULL: nobody; &set_any: everybody */
 	} *classes[2];
 	uint32_t n_classes[2];
+	struct heir *heir;    /* during a change: what was made of it */
+	struct version *base; /* ... and what it was made of */
 	bool touched;
+};
+
+/* `to` has `n_to` classes in the place of `n_from`, from `at` on; by enum tw_direction. */
+struct heir {
+	struct version *to;
+	uint32_t at[2], n_from[2], n_to[2];
+};
+
+struct memo { /* of a change: what comes out the same is made once */
+	struct hkey key;
+	struct version *version;
 };
 
 extern struct set set_any;
@@ -360,7 +451,14 @@ struct txn {
 	struct work *works;
 	uint32_t n_works, cap_works;
 	struct table by_wide, by_next, memo;
-	bool flips; /* some endpoint gets another version */
+	struct vec drafts, edited; /* sets */
+	uint64_t united;	   /* atoms of sets that were made of drafts */
+	struct pair *pairs;
+	uint32_t n_pairs, cap_pairs;
+	/* What settling takes apart (so that it need not allocate), of a set each: */
+	struct ties plus, minus; /* atoms that edited ones get and lose */
+	struct ties gone;	 /* identities */
+	bool flips;		 /* some endpoint gets another version */
 	bool bump_node;
 };
 
@@ -370,6 +468,7 @@ struct policy {
 	struct numbers numbers[3];
 	struct table spaces, pods, pols, atoms, buckets, pnames;
 	struct table identities, sets, versions;
+	struct users anybody[2]; /* rules that let everybody pass */
 	struct identity world;
 	struct ep **eps; /* by slot */
 	uint32_t n_eps;	 /* slots there is room for */
@@ -440,7 +539,11 @@ bool atom_matches(const struct atom *a, const struct subject *s, enum side side)
 /* rules.c */
 int rules_stage(struct policy *p, const struct policy_change *change);
 int rules_compile(struct policy *p);
-void rules_free(struct rules *r);
+void rules_free(struct policy *p, struct rules *r);
+struct users *users_of(struct policy *p, struct atom *a, enum tw_direction dir);
+/* The port that a span with a name has at an endpoint; false: none. */
+bool span_resolve(struct span *span, const struct view *view);
+bool ports_equal(const struct view *a, const struct view *b);
 
 /* pname.c */
 int pname_subject(struct policy *p, struct subject *s);
@@ -471,11 +574,42 @@ void unit_unlink(struct unit *u);
 int work_add(struct policy *p, const struct work *w);
 int identities_assign(struct policy *p);
 
+/* set.c */
+struct hkey set_key(const struct policy *p, const struct hkey *sum);
+int set_get(struct policy *p, const struct vec *atoms, const struct hkey *sum, struct set **out);
+/* `origin` (NULL: nobody) with the atoms of plus and without those of minus; takes them over. */
+int set_derive(struct policy *p, struct set *origin, struct vec *plus, struct vec *minus,
+	       struct set **out);
+bool set_has_atom(const struct set *set, const struct atom *a);
+bool set_has_identity(const struct set *set, const struct identity *id);
+/* When all references are counted: drafts become sets or edits of sets. */
+int drafts_decide(struct policy *p);
+void drafts_clear(struct policy *p); /* nothing refers to those that are no sets of their own */
+
 /* version.c */
 int versions_compile(struct policy *p);
+void hash_ports(struct hash *h, const struct view *view); /* those with names */
+void class_count(struct hkey *sum, const struct policy *p, enum tw_direction dir,
+		 const struct interval *c, bool take);
+/* Classes that only one of two lists has, in the part that the heir has of its own. */
+typedef int class_fn(void *arg, struct interval *c, bool is_new);
+int heir_each(const struct version *from, const struct heir *heir, enum tw_direction dir,
+	      class_fn *fn, void *arg);
+int memo_put(struct policy *p, struct table *memos, const struct hkey *key, struct version *v);
+int version_take(struct policy *p, struct version *v, struct version **out);
+void version_discard(struct version *v);
+
+/*
+ * patch.c: the version of an endpoint from the one it has, by the policies that changed. -EAGAIN:
+ * that is not possible, or no cheaper than compiling all rules.
+ */
+int ep_patch(struct policy *p, struct ep *ep, struct table *memos, struct version **out);
 
 /* member.c */
 int members_update(struct policy *p);
+/* Is an identity that an edited set has on some side in it on this one? */
+bool pair_holds(const struct policy *p, const struct set *set, const struct identity *id,
+		enum side side);
 
 /* plan.c */
 int plan_build(struct policy *p, struct policy_plan *plan);

@@ -52,6 +52,35 @@ void vec_clear(struct vec *vec)
 	*vec = (struct vec){};
 }
 
+int ties_reserve(struct ties *ties, uint32_t n)
+{
+	int err = 0;
+
+	while (!err && ties->cap - ties->n < n)
+		err = array_room(&ties->v, ties->cap, &ties->cap, sizeof(*ties->v));
+	return err;
+}
+
+void tie_push(struct ties *ties, void *of, void *item)
+{
+	ties->v[ties->n++] = (struct tie){ of, item };
+}
+
+int array_room(void *array, uint32_t n, uint32_t *cap, size_t size)
+{
+	uint32_t more = *cap ? *cap * 2 : 1;
+	void **at = array, *v;
+
+	if (n < *cap)
+		return 0;
+	v = reallocarray(*at, more, size);
+	if (!v)
+		return -ENOMEM;
+	*at = v;
+	*cap = more;
+	return 0;
+}
+
 static int numbers_grow(struct numbers *n, uint32_t id)
 {
 	uint32_t words = n->words ? n->words : 4;

@@ -13,6 +13,8 @@ void policy_plan_clear(struct policy_plan *plan)
 		free(plan->versions_add[i].classes[1]);
 	}
 	free(plan->peers_add);
+	free(plan->peers_join);
+	free(plan->peers_leave);
 	free(plan->versions_add);
 	free(plan->refine_endpoints);
 	free(plan->refine_prefixes);
@@ -58,13 +60,13 @@ static int peer_add(struct policy_plan *plan, const struct set *set, const struc
 	return plan_add(plan, peers_add, { set->id, id->id });
 }
 
-/* New pairs are behind `cur`; those of what dies go, be they new or old. */
+/* New pairs are behind `cur`, but for edited sets; those of what dies go, be they new or old. */
 static int plan_set(struct policy_plan *plan, const struct set *set)
 {
 	const struct vec *all = &set->members.all;
 	int err = 0;
 
-	for (uint32_t i = set->members.cur; i < all->n && !err; i++)
+	for (uint32_t i = set->members.cur; !set->edit && i < all->n && !err; i++)
 		err = peer_add(plan, set, all->v[i]);
 	for (uint32_t i = 0; !set->refs.next && i < all->n && !err; i++) {
 		const struct identity *id = all->v[i];
@@ -74,17 +76,22 @@ static int plan_set(struct policy_plan *plan, const struct set *set)
 	return err;
 }
 
-static int plan_identity(struct policy_plan *plan, const struct identity *id)
+static int plan_pair(struct policy_plan *plan, const struct pair *pair)
 {
-	int err = 0;
+	uint32_t set = pair->set->id, id = pair->identity->id;
 
-	for (uint32_t i = 0; !id->refs.next && i < id->sets.all.n && !err; i++) {
-		const struct set *set = id->sets.all.v[i];
-
-		if (set->refs.next)
-			err = plan_add(plan, peers_del, { set->id, id->id });
+	switch (pair->kind) {
+	case PAIR_BOTH:
+		return plan_add(plan, peers_add, { set, id });
+	case PAIR_JOIN:
+		return plan_add(plan, peers_join, { set, id });
+	case PAIR_LEAVE:
+	case PAIR_BRIEF:
+		return plan_add(plan, peers_leave, { set, id });
+	case PAIR_END:
+		return plan_add(plan, peers_del, { set, id });
 	}
-	return err;
+	return 0;
 }
 
 static int plan_peers(const struct policy *p, struct policy_plan *plan)
@@ -93,17 +100,12 @@ static int plan_peers(const struct policy *p, struct policy_plan *plan)
 
 	for (uint32_t i = 0; i < p->txn.sets.n && !err; i++)
 		err = plan_set(plan, p->txn.sets.v[i]);
-	for (uint32_t i = 0; i < p->txn.identities.n && !err; i++)
-		err = plan_identity(plan, p->txn.identities.v[i]);
+	for (uint32_t i = 0; i < p->txn.n_pairs && !err; i++)
+		err = plan_pair(plan, &p->txn.pairs[i]);
 	return err;
 }
 
 /* ---- versions ------------------------------------------------------------------------------- */
-
-static uint32_t interval_set(const struct interval *c)
-{
-	return !c->set ? TW_SET_NONE : c->set == &set_any ? TW_SET_ANY : c->set->id;
-}
 
 static int plan_version(struct policy_plan *plan, const struct version *v)
 {
@@ -115,13 +117,14 @@ static int plan_version(struct policy_plan *plan, const struct version *v)
 	out = &plan->versions_add[plan->n_versions_add - 1];
 	for (unsigned int dir = 0; dir < 2; dir++) {
 		out->isolated[dir] = v->isolated[dir];
-		out->classes[dir] = calloc(v->n_classes[dir] + 1, sizeof(struct tw_class));
+		out->classes[dir] =
+			reallocarray(NULL, v->n_classes[dir] + 1, sizeof(struct tw_class));
 		if (!out->classes[dir])
 			return -ENOMEM;
 		for (uint32_t i = 0; i < v->n_classes[dir]; i++)
 			out->classes[dir][i] = (struct tw_class){
 				.start = v->classes[dir][i].start,
-				.set = interval_set(&v->classes[dir][i]),
+				.set = v->classes[dir][i].id,
 			};
 		out->n_classes[dir] = v->n_classes[dir];
 	}

@@ -12,6 +12,11 @@
  * - A set never loses a member that lives, nor gets one that lived before (member.c): pairs of
  *   new identities or of new sets only are added, before anything uses them (1), and taken
  *   away when nothing does, after a grace period (8).
+ * - A set that is edited is two sets to this argument: what it was, for the versions of before,
+ *   and what it becomes, for those of this plan, which no endpoint has before 4 (the kernel
+ *   keeps them apart by the version's generation: lib/peers.c). Pairs join and leave in 1, for
+ *   the new versions only; what has left is deleted in 8. All versions that use it end with this
+ *   plan or are new in it, or it would not be edited.
  * - Before 3, P has its old identity, which is right in all old sets; new sets are in no
  *   version that an endpoint has.
  * - In 3, while all versions are old, P moves to its identity of the meantime (MID), which
@@ -141,6 +146,8 @@ void policy_free(struct policy *p)
 	table_clear(&p->sets);
 	table_clear(&p->versions);
 	vec_clear(&p->subjects);
+	free(p->anybody[0].v);
+	free(p->anybody[1].v);
 	for (size_t i = 0; i < 3; i++)
 		numbers_clear(&p->numbers[i]);
 	free(p->reserved);
@@ -252,6 +259,11 @@ static void export_add(struct export *e, enum policy_id_kind kind, const struct 
 	memcpy(e->v[e->n++].key, key, sizeof(*key));
 }
 
+static const struct hkey *set_next_key(const struct set *set)
+{
+	return set->edit ? &set->edit->key : &set->key;
+}
+
 int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n)
 {
 	const struct txn *t = &p->txn;
@@ -274,7 +286,7 @@ int policy_export_ids(const struct policy *p, struct policy_id **out, size_t *n)
 	}
 	for (uint32_t i = 0; (set = table_next(&p->sets, &i));)
 		if (set->refs.next)
-			export_add(&e, POLICY_ID_SET, &set->key, set->id);
+			export_add(&e, POLICY_ID_SET, set_next_key(set), set->id);
 	for (uint32_t i = 0; (v = table_next(&p->versions, &i));)
 		if (v->refs.next)
 			export_add(&e, POLICY_ID_VERSION, &v->key, v->id);
@@ -324,7 +336,7 @@ int policy_changed_ids(const struct policy *p, struct policy_id_change *out)
 		const struct set *set = t->sets.v[i];
 
 		export_change(&del, &put, POLICY_ID_SET, set->refs.cur ? &set->key : NULL,
-			      set->refs.next ? &set->key : NULL, set->id);
+			      set->refs.next ? set_next_key(set) : NULL, set->id);
 	}
 	for (uint32_t i = 0; i < t->versions.n; i++) {
 		const struct version *v = t->versions.v[i];

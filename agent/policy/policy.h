@@ -53,10 +53,13 @@ struct plan_endpoint {
  * Written array by array and each from its first element on, so that every packet meets the
  * old or the new rules of an endpoint; policy.c has the argument. A slot may be twice in
  * `endpoints`, the last entry is what stays. Prefixes of 3b that do not exist yet are in 5 too.
+ * What joins or leaves a set does so for the versions of this plan and of later ones.
  */
 struct policy_plan {
-	PLAN_ARRAY(tw_peer_key, peers_add);	     /* 1. members of new and old sets */
-	PLAN_ARRAY(plan_version, versions_add);	     /* 2. new versions, unused so far */
+	PLAN_ARRAY(tw_peer_key, peers_add);	/* 1. members of new and old sets; */
+	PLAN_ARRAY(tw_peer_key, peers_join);	/* who is in an old set to new versions only, */
+	PLAN_ARRAY(tw_peer_key, peers_leave);	/* or to old ones only: goes in 8 */
+	PLAN_ARRAY(plan_version, versions_add); /* 2. new versions, unused so far */
 	PLAN_ARRAY(plan_endpoint, refine_endpoints); /* 3a. identities that new rules tell apart, */
 	PLAN_ARRAY(plan_prefix, refine_prefixes);    /* 3b. while the old rules are in force */
 	PLAN_ARRAY(plan_endpoint, endpoints);	     /* 4. new versions; identities as they stay */
@@ -66,7 +69,7 @@ struct policy_plan {
 	/* 8. after an RCU grace period */
 	uint32_t *versions_del;
 	size_t n_versions_del;
-	PLAN_ARRAY(tw_peer_key, peers_del);	/* the identity ends, the set goes on */
+	PLAN_ARRAY(tw_peer_key, peers_del);	/* the identity ends, the set goes on; some left */
 	PLAN_ARRAY(tw_peer_key, set_peers_del); /* the set ends */
 };
 

@@ -96,7 +96,60 @@ struct maker {
 	struct rules *rules;
 	enum tw_direction dir;
 	uint32_t cap; /* of spans */
+	uint32_t cap_takes;
 };
+
+struct users *users_of(struct policy *p, struct atom *a, enum tw_direction dir)
+{
+	return a ? &a->users[dir] : &p->anybody[dir];
+}
+
+static int rules_take(struct maker *m, struct atom *a, uint32_t first, uint32_t last)
+{
+	struct users *users = users_of(m->p, a, m->dir);
+	struct user *user = users->n ? &users->v[users->n - 1] : NULL;
+	struct rules *r = m->rules;
+
+	if (user && user->rules == r) {
+		user->first = user->first < first ? user->first : first;
+		user->last = user->last > last ? user->last : last;
+		return 0;
+	}
+	if (array_room(&r->takes[m->dir], r->n_takes[m->dir], &m->cap_takes, sizeof(struct take)) ||
+	    array_room(&users->v, users->n, &users->cap, sizeof(*user)))
+		return -ENOMEM;
+	users->v[users->n] = (struct user){ .rules = r,
+					    .first = first,
+					    .last = last,
+					    .take = r->n_takes[m->dir],
+					    .select = m->pol->select[NEXT]->seq };
+	r->takes[m->dir][r->n_takes[m->dir]++] = (struct take){ a, users->n++ };
+	return 0;
+}
+
+/* The group (NULL: everybody) passes somewhere between these ports. */
+static int rules_take_group(struct maker *m, const struct group *group, uint32_t first,
+			    uint32_t last)
+{
+	int err = group ? 0 : rules_take(m, NULL, first, last);
+
+	for (uint32_t i = 0; group && i < group->n && !err; i++)
+		err = rules_take(m, group->atoms[i], first, last);
+	return err;
+}
+
+static void rules_untake(struct policy *p, struct rules *r, enum tw_direction dir)
+{
+	for (uint32_t i = 0; i < r->n_takes[dir]; i++) {
+		const struct take *take = &r->takes[dir][i];
+		struct users *users = users_of(p, take->atom, dir);
+		struct user *place = &users->v[take->at];
+
+		*place = users->v[--users->n]; /* the last one moves here */
+		place->rules->takes[dir][place->take].at = take->at;
+	}
+	free(r->takes[dir]);
+}
 
 static int atom_order(const void *x, const void *y)
 {
@@ -156,15 +209,8 @@ static int add_span(struct maker *m, const struct span *span)
 {
 	struct rules *r = m->rules;
 
-	if (r->n_spans[m->dir] == m->cap) {
-		uint32_t cap = m->cap ? m->cap * 2 : 2;
-		struct span *v = realloc(r->spans[m->dir], cap * sizeof(*v));
-
-		if (!v)
-			return -ENOMEM;
-		r->spans[m->dir] = v;
-		m->cap = cap;
-	}
+	if (array_room(&r->spans[m->dir], r->n_spans[m->dir], &m->cap, sizeof(*span)))
+		return -ENOMEM;
 	r->spans[m->dir][r->n_spans[m->dir]++] = *span;
 	return 0;
 }
@@ -191,17 +237,35 @@ static int make_egress_name(struct maker *m, const struct policy_rule *rule,
 		err = make_group(m, rule, n, number, &span.group);
 		if (!err)
 			err = add_span(m, &span);
+		if (!err)
+			err = rules_take_group(m, span.group, span.first, span.last);
 	}
 	return err;
+}
+
+bool span_resolve(struct span *span, const struct view *view)
+{
+	uint32_t proto = span->first >> 16;
+	uint16_t port;
+
+	if (!span->name)
+		return true;
+	port = port_resolve(view, (uint8_t)proto, span->name);
+	span->first = span->last = proto << 16 | port;
+	return port;
 }
 
 static int make_rule(struct maker *m, const struct policy_rule *rule)
 {
 	const struct group *group = NULL;
 	int err = rule->n_peers ? make_group(m, rule, NULL, 0, &group) : 0;
+	uint32_t first = PORTS_ALL, last = 0;
 
-	if (!err && !rule->n_ports)
+	if (!err && !rule->n_ports) {
+		first = 0;
+		last = PORTS_ALL;
 		err = add_span(m, &(struct span){ .last = PORTS_ALL, .group = group });
+	}
 	for (size_t i = 0; i < rule->n_ports && !err; i++) {
 		const struct policy_port *port = &rule->ports[i];
 		uint32_t proto = (uint32_t)port->proto << 16;
@@ -218,16 +282,23 @@ static int make_rule(struct maker *m, const struct policy_rule *rule)
 		span.name = port->name;
 		m->rules->own_names |= !!port->name;
 		err = add_span(m, &span);
+		/* A name may stand for any port. */
+		if (port->name)
+			span.last = proto | 0xffff;
+		first = first < span.first ? first : span.first;
+		last = last > span.last ? last : span.last;
 	}
-	return err;
+	return err || first > last ? err : rules_take_group(m, group, first, last);
 }
 
-void rules_free(struct rules *r)
+void rules_free(struct policy *p, struct rules *r)
 {
 	if (!r)
 		return;
-	for (size_t i = 0; i < 2; i++)
-		free(r->spans[i]);
+	for (unsigned int dir = 0; dir < 2; dir++) {
+		rules_untake(p, r, (enum tw_direction)dir);
+		free(r->spans[dir]);
+	}
 	vec_clear(&r->atoms);
 	vec_clear(&r->pnames);
 	arena_clear(&r->mem);
@@ -248,13 +319,14 @@ static int rules_make(struct policy *p, struct pol *pol)
 	if (!m.rules)
 		return -ENOMEM;
 	pol->rules[NEXT] = m.rules; /* also when it stays unfinished: settling frees it */
+	m.rules->pol = pol;
 	m.rules->serial = ++p->serial;
 	m.rules->mem.next = RULES_ROOM;
 	m.rules->enabled[TW_INGRESS] = np->ingress;
 	m.rules->enabled[TW_EGRESS] = np->egress;
 	for (unsigned int dir = 0; dir < 2 && !err; dir++) {
 		m.dir = (enum tw_direction)dir;
-		m.cap = 0;
+		m.cap = m.cap_takes = 0;
 		for (size_t i = 0; m.rules->enabled[dir] && i < lists[dir].n && !err; i++)
 			err = make_rule(&m, &lists[dir].v[i]);
 	}
@@ -341,7 +413,7 @@ static int touch_policies(struct policy *p, const struct atoms *list, const stru
 	return err;
 }
 
-static bool ports_equal(const struct view *a, const struct view *b)
+bool ports_equal(const struct view *a, const struct view *b)
 {
 	if (a->n_ports != b->n_ports)
 		return false;

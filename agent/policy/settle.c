@@ -16,7 +16,6 @@ struct settle {
 	enum side keep, drop;
 	struct atom *stale_atoms;
 	struct identity *stale_identities;
-	struct set *stale_sets;
 };
 
 static bool alive(const struct count *refs, enum side side)
@@ -94,6 +93,7 @@ static void settle_ep(struct settle *s, struct ep *ep)
 {
 	settle_value(s, ep->subject);
 	settle_value(s, ep->version);
+	settle_value(s, ep->isolation);
 	if (ep->own[CUR] != ep->own[NEXT])
 		ep_own_free(ep->own[s->drop]);
 	settle_value(s, ep->own);
@@ -105,7 +105,7 @@ static void settle_pol(struct settle *s, struct pol *pol)
 	if (pol->select[CUR] != pol->select[NEXT] && pol->select[s->drop])
 		stale_atom(s, pol->select[s->drop]);
 	if (pol->rules[CUR] != pol->rules[NEXT])
-		rules_free(pol->rules[s->drop]);
+		rules_free(s->p, pol->rules[s->drop]);
 	settle_value(s, pol->select);
 	settle_value(s, pol->rules);
 	settle_value(s, pol->obj);
@@ -162,6 +162,8 @@ static void settle_values(struct settle *s)
 		struct version *v = t->versions.v[i];
 
 		settle_count(s, &v->refs);
+		v->heir = NULL;
+		v->base = NULL;
 		v->touched = false;
 	}
 }
@@ -178,10 +180,11 @@ static void roll_settle(const struct settle *s, struct roll *roll)
 static void settle_set(struct settle *s, struct set *set)
 {
 	settle_count(s, &set->refs);
+	for (uint32_t i = 0; !set->refs.cur && i < set->atoms.all.n; i++)
+		stale_atom(s, set->atoms.all.v[i]);
+	roll_settle(s, &set->atoms);
 	roll_settle(s, &set->members);
 	set->touched = false;
-	for (uint32_t i = 0; !set->refs.cur && i < set->n_atoms; i++)
-		stale_atom(s, set->atoms[i]);
 	for (uint32_t i = 0; !set->refs.cur && i < set->members.all.n; i++) {
 		struct identity *id = set->members.all.v[i];
 
@@ -198,15 +201,6 @@ static void settle_identity(struct settle *s, struct identity *id)
 	settle_count(s, &id->refs);
 	roll_settle(s, &id->sets);
 	id->touched = id->kept = id->claimed = false;
-	for (uint32_t i = 0; !id->refs.cur && i < id->sets.all.n; i++) {
-		struct set *set = id->sets.all.v[i];
-
-		if (!set->stale) {
-			set->stale = true;
-			set->next_stale = s->stale_sets;
-			s->stale_sets = set;
-		}
-	}
 }
 
 /* Keeps the items that `keep` says yes to, in order. */
@@ -239,11 +233,6 @@ static bool keep_policy(const void *item, const void *arg)
 static bool keep_set(const void *item, const void *arg)
 {
 	return ((const struct set *)item)->refs.cur;
-}
-
-static bool keep_identity(const void *item, const void *arg)
-{
-	return ((const struct identity *)item)->refs.cur;
 }
 
 static bool keep_bearer(const void *item, const void *arg)
@@ -285,6 +274,102 @@ static void vec_unique(struct vec *vec)
 	vec->n = n;
 }
 
+/* ---- pairs that come apart while both go on --------------------------------------------------- */
+
+static int tie_order(const void *a, const void *b)
+{
+	const struct tie *x = a, *y = b;
+
+	if (x->of != y->of)
+		return x->of < y->of ? -1 : 1;
+	return x->item < y->item ? -1 : x->item > y->item;
+}
+
+static bool ties_have(const struct tie *ties, uint32_t n, const void *item)
+{
+	uint32_t low = 0;
+
+	while (n > 1) {
+		uint32_t step = n >> 1;
+
+		if (ties[low + step].item <= item)
+			low += step;
+		n -= step;
+	}
+	return ties[low].item == item;
+}
+
+/* Not the items themselves are looked at: of a large set they are far apart in memory. */
+static void vec_cut(struct vec *vec, const struct tie *ties, uint32_t n)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < vec->n; i++)
+		if (!ties_have(ties, n, vec->v[i]))
+			vec->v[kept++] = vec->v[i];
+	vec->n = kept;
+}
+
+static void roll_cut(struct roll *roll, const struct tie *ties, uint32_t n)
+{
+	vec_cut(&roll->all, ties, n);
+	roll->cur = roll->all.n;
+}
+
+static void cut_atoms(const struct tie *ties, uint32_t n)
+{
+	roll_cut(&((struct set *)ties->of)->atoms, ties, n);
+}
+
+static void cut_members(const struct tie *ties, uint32_t n)
+{
+	roll_cut(&((struct set *)ties->of)->members, ties, n);
+}
+
+static void cut_sets(const struct tie *ties, uint32_t n)
+{
+	vec_cut(&((struct atom *)ties->of)->sets, ties, n);
+}
+
+static void cut_identity(const struct tie *ties, uint32_t n)
+{
+	roll_cut(&((struct identity *)ties->of)->sets, ties, n);
+}
+
+static void ties_cut(struct ties *t, void (*cut)(const struct tie *ties, uint32_t n))
+{
+	if (t->n)
+		qsort(t->v, t->n, sizeof(*t->v), tie_order);
+	for (uint32_t i = 0, n; i < t->n; i += n) {
+		for (n = 1; i + n < t->n && t->v[i + n].of == t->v[i].of; n++)
+			;
+		cut(&t->v[i], n);
+	}
+}
+
+static void ties_turn(struct ties *t)
+{
+	for (uint32_t i = 0; i < t->n; i++)
+		t->v[i] = (struct tie){ t->v[i].item, t->v[i].of };
+}
+
+static void settle_ties(struct settle *s)
+{
+	struct txn *t = &s->p->txn;
+
+	if (s->keep == CUR) { /* the sets' own lists have been cut short */
+		ties_turn(&t->plus);
+		ties_cut(&t->plus, cut_sets);
+		return;
+	}
+	ties_cut(&t->minus, cut_atoms);
+	ties_turn(&t->minus);
+	ties_cut(&t->minus, cut_sets);
+	ties_cut(&t->gone, cut_members);
+	ties_turn(&t->gone);
+	ties_cut(&t->gone, cut_identity);
+}
+
 static void settle_relations(struct settle *s)
 {
 	struct txn *t = &s->p->txn;
@@ -293,6 +378,7 @@ static void settle_relations(struct settle *s)
 		settle_set(s, t->sets.v[i]);
 	for (uint32_t i = 0; i < t->identities.n; i++)
 		settle_identity(s, t->identities.v[i]);
+	settle_ties(s);
 	for (struct atom *a = s->stale_atoms; a; a = a->next_stale) {
 		a->stale = false;
 		vec_filter(&a->subjects, keep_subject, a);
@@ -303,11 +389,6 @@ static void settle_relations(struct settle *s)
 		id->stale = false;
 		vec_filter(&id->sets.all, keep_set, NULL);
 		id->sets.cur = id->sets.all.n;
-	}
-	for (struct set *set = s->stale_sets; set; set = set->next_stale) {
-		set->stale = false;
-		vec_filter(&set->members.all, keep_identity, NULL);
-		set->members.cur = set->members.all.n;
 	}
 	for (uint32_t i = 0; i < t->pnames.n; i++) {
 		struct pname *n = t->pnames.v[i];
@@ -345,8 +426,32 @@ static void drop_sets(struct policy *p)
 		table_del(&p->sets, set);
 		number_give(&p->numbers[POLICY_ID_SET], &set->key, set->id);
 		vec_clear(&set->members.all);
-		free(set->atoms);
+		vec_clear(&set->atoms.all);
 		free(set);
+	}
+}
+
+/* Edited sets bear other keys now. */
+static void settle_edits(struct settle *s)
+{
+	const struct vec *edited = &s->p->txn.edited;
+
+	for (uint32_t i = 0; i < edited->n; i++)
+		if (s->keep == NEXT)
+			table_del(&s->p->sets, edited->v[i]);
+	for (uint32_t i = 0; i < edited->n; i++) {
+		struct set *set = edited->v[i];
+		struct edit *edit = set->edit;
+
+		if (s->keep == NEXT) {
+			set->key = edit->key;
+			set->sum = edit->sum;
+			table_put(&s->p->sets, set); /* in the place that it has left */
+		}
+		vec_clear(&edit->plus);
+		vec_clear(&edit->minus);
+		free(edit);
+		set->edit = NULL;
 	}
 }
 
@@ -497,11 +602,15 @@ static void txn_clear(struct txn *t)
 	struct vec *lists[] = { &t->spaces,	&t->pods,  &t->eps,	 &t->subjects,
 				&t->pols,	&t->atoms, &t->pnames,	 &t->nodes,
 				&t->identities, &t->sets,  &t->versions, &t->new_select,
-				&t->new_peer,	&t->dirty };
+				&t->new_peer,	&t->dirty, &t->drafts,	 &t->edited };
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
 		vec_clear(lists[i]);
 	free(t->works);
+	free(t->pairs);
+	free(t->plus.v);
+	free(t->minus.v);
+	free(t->gone.v);
 	table_clear(&t->by_wide);
 	table_clear(&t->by_next);
 	table_clear(&t->memo);
@@ -525,8 +634,10 @@ void txn_settle(struct policy *p, bool commit)
 		for (size_t i = 0; p->commits == 2 && i < 3; i++)
 			number_forget_unclaimed(&p->numbers[i]);
 	}
+	drafts_clear(p);
 	settle_values(&s);
 	settle_relations(&s);
+	settle_edits(&s);
 	drop_versions(p);
 	drop_sets(p);
 	drop_identities(&s);

@@ -12,9 +12,6 @@
 
 #define PORTS_END 0x1000000u
 #define CLASSES_MAX (1u << 17) /* what TW_CLASS_STEPS can search */
-#define UNION_MAX (64u << 20)  /* atoms that all sets of one version may come to */
-
-struct set set_any;
 
 struct end { /* of a span */
 	uint32_t at;
@@ -55,59 +52,7 @@ static void sweep_clear(struct sweep *s)
 
 #define _cleanup_sweep_ __attribute__((cleanup(sweep_clear)))
 
-/* ---- sets ----------------------------------------------------------------------------------- */
-
-static int set_fill(struct set *set, const struct vec *atoms)
-{
-	set->atoms = malloc(atoms->n * sizeof(struct atom *));
-	if (!set->atoms)
-		return -ENOMEM;
-	for (; set->n_atoms < atoms->n; set->n_atoms++) {
-		struct atom *a = atoms->v[set->n_atoms];
-
-		if (vec_push(&a->sets, set))
-			return -ENOMEM;
-		set->atoms[set->n_atoms] = a;
-	}
-	return 0;
-}
-
-static int set_get(struct policy *p, const struct vec *atoms, const struct hkey *sum,
-		   struct set **out)
-{
-	struct hash h = hash_begin(&p->secret, HASH_SET);
-	struct hkey key;
-	struct set *set;
-	int err;
-
-	hash_key(&h, sum);
-	key = hash_end(&h);
-	set = table_get(&p->sets, &key);
-	if (set) {
-		*out = set;
-		return 0;
-	}
-	if (vec_reserve(&p->txn.sets, 1))
-		return -ENOMEM;
-	set = calloc(1, sizeof(*set));
-	if (!set)
-		return -ENOMEM;
-	set->key = key;
-	err = number_take(&p->numbers[POLICY_ID_SET], &key, &set->id);
-	if (err) {
-		free(set);
-		return err;
-	}
-	err = table_put(&p->sets, set);
-	if (err) {
-		number_give(&p->numbers[POLICY_ID_SET], &key, set->id);
-		free(set);
-		return err;
-	}
-	txn_touch(p, sets, set); /* settling frees it unless a version takes it */
-	*out = set;
-	return set_fill(set, atoms);
-}
+/* ---- the sweep ------------------------------------------------------------------------------ */
 
 /* The union of all active groups. */
 static int sweep_union(struct sweep *s, struct set **out)
@@ -166,8 +111,6 @@ static int sweep_set(struct sweep *s, struct set **out)
 	*out = set;
 	return table_put(&s->p->txn.memo, known);
 }
-
-/* ---- the sweep ------------------------------------------------------------------------------ */
 
 static int sweep_add(struct sweep *s, const struct span *span)
 {
@@ -251,7 +194,7 @@ static int sweep_class(struct sweep *s, uint32_t start)
 		s->classes = v;
 		s->cap_classes = cap;
 	}
-	s->classes[s->n_classes++] = (struct interval){ start, set };
+	s->classes[s->n_classes++] = (struct interval){ .start = start, .set = set };
 	return 0;
 }
 
@@ -301,6 +244,16 @@ static int rules_order(const void *a, const void *b)
 	return (*x)->serial<(*y)->serial ? -1 : (*x)->serial>(*y)->serial;
 }
 
+void hash_ports(struct hash *h, const struct view *view)
+{
+	for (size_t i = 0; i < view->n_ports; i++) {
+		if (!view->ports[i].name)
+			continue;
+		hash_text(h, view->ports[i].name);
+		hash_word(h, (uint64_t)view->ports[i].proto << 16 | view->ports[i].port);
+	}
+}
+
 /* What determines a version: endpoints with the same rules are compiled once. */
 static struct hkey ruleset_key(const struct policy *p, const struct vec *rules,
 			       const struct view *view)
@@ -314,13 +267,27 @@ static struct hkey ruleset_key(const struct policy *p, const struct vec *rules,
 		hash_word(&h, r->serial);
 		own_names |= r->own_names;
 	}
-	for (size_t i = 0; own_names && i < view->n_ports; i++) {
-		if (!view->ports[i].name)
-			continue;
-		hash_text(&h, view->ports[i].name);
-		hash_word(&h, (uint64_t)view->ports[i].proto << 16 | view->ports[i].port);
-	}
+	if (own_names)
+		hash_ports(&h, view);
 	return hash_end(&h);
+}
+
+/* Classes add to the version's key, so that it can follow when some of them change. */
+void class_count(struct hkey *sum, const struct policy *p, enum tw_direction dir,
+		 const struct interval *c, bool take)
+{
+	struct hash h = hash_begin(&p->secret, HASH_CLASS);
+	struct hkey key;
+
+	hash_word(&h, (uint64_t)dir << 32 | c->start);
+	hash_word(&h, !c->set ? 0 : c->set == &set_any ? 1 : 2);
+	if (c->set && c->set != &set_any)
+		hash_key(&h, &c->set->key);
+	key = hash_end(&h);
+	if (take)
+		hkey_add(sum, &key);
+	else
+		hkey_sub(sum, &key);
 }
 
 /* One direction of a version: classes, if some policy isolates the endpoint for it. */
@@ -337,15 +304,8 @@ static int compile_direction(struct policy *p, const struct vec *rules, const st
 		for (uint32_t j = 0; j < r->n_spans[dir] && !err; j++) {
 			struct span span = r->spans[dir][j];
 
-			if (span.name) {
-				uint8_t proto = (uint8_t)(span.first >> 16);
-				uint16_t port = port_resolve(view, proto, span.name);
-
-				if (!port)
-					continue;
-				span.first = span.last = (uint32_t)proto << 16 | port;
-			}
-			err = sweep_add(&s, &span);
+			if (span_resolve(&span, view))
+				err = sweep_add(&s, &span);
 		}
 	}
 	if (err || !v->isolated[dir])
@@ -356,6 +316,8 @@ static int compile_direction(struct policy *p, const struct vec *rules, const st
 	v->classes[dir] = s.classes;
 	v->n_classes[dir] = s.n_classes;
 	s.classes = NULL;
+	for (uint32_t i = 0; i < v->n_classes[dir]; i++)
+		class_count(&v->sum, p, dir, &v->classes[dir][i], true);
 	return 0;
 }
 
@@ -363,21 +325,13 @@ static struct hkey version_key(const struct policy *p, const struct version *v)
 {
 	struct hash h = hash_begin(&p->secret, HASH_VERSION);
 
-	for (unsigned int dir = 0; dir < 2; dir++) {
+	for (unsigned int dir = 0; dir < 2; dir++)
 		hash_word(&h, v->isolated[dir]);
-		for (uint32_t i = 0; i < v->n_classes[dir]; i++) {
-			const struct interval *c = &v->classes[dir][i];
-
-			hash_word(&h, c->start);
-			hash_word(&h, !c->set ? 0 : c->set == &set_any ? 1 : 2);
-			if (c->set && c->set != &set_any)
-				hash_key(&h, &c->set->key);
-		}
-	}
+	hash_key(&h, &v->sum);
 	return hash_end(&h);
 }
 
-static void version_discard(struct version *v)
+void version_discard(struct version *v)
 {
 	free(v->classes[0]);
 	free(v->classes[1]);
@@ -402,19 +356,15 @@ static int version_adopt(struct policy *p, struct version *v)
 	return 0;
 }
 
-static int version_make(struct policy *p, const struct vec *rules, const struct view *view,
-			struct version **out)
+/* Takes v over: it is *out, unless there is such a version already, or freed. */
+int version_take(struct policy *p, struct version *v, struct version **out)
 {
-	struct version *v = calloc(1, sizeof(*v)), *same;
+	struct version *same;
 	int err = 0;
 
-	if (!v)
-		return -ENOMEM;
-	for (unsigned int dir = 0; dir < 2 && !err; dir++)
-		err = compile_direction(p, rules, view, (enum tw_direction)dir, v);
 	v->key = version_key(p, v);
-	same = err ? NULL : table_get(&p->versions, &v->key);
-	if (!err && !same)
+	same = table_get(&p->versions, &v->key);
+	if (!same)
 		err = version_adopt(p, v);
 	if (err || same)
 		version_discard(v);
@@ -423,38 +373,61 @@ static int version_make(struct policy *p, const struct vec *rules, const struct 
 	return err;
 }
 
-struct memo {
-	struct hkey key;
-	struct version *version;
-};
+static int version_make(struct policy *p, const struct vec *rules, const struct view *view,
+			struct version **out)
+{
+	struct version *v = calloc(1, sizeof(*v));
+	int err = 0;
+
+	if (!v)
+		return -ENOMEM;
+	for (unsigned int dir = 0; dir < 2 && !err; dir++)
+		err = compile_direction(p, rules, view, (enum tw_direction)dir, v);
+	if (!err)
+		return version_take(p, v, out);
+	version_discard(v);
+	return err;
+}
+
+int memo_put(struct policy *p, struct table *memos, const struct hkey *key, struct version *v)
+{
+	struct memo *memo = arena_alloc(&p->txn.mem, sizeof(*memo));
+
+	if (!memo)
+		return -ENOMEM;
+	*memo = (struct memo){ *key, v };
+	return table_put(memos, memo);
+}
+
+static bool is_isolated(struct ep *ep, const struct vec *rules)
+{
+	struct isolation *isolation = &ep->isolation[NEXT];
+
+	*isolation = (struct isolation){};
+	for (uint32_t i = 0; i < rules->n; i++)
+		for (unsigned int dir = 0; dir < 2; dir++)
+			isolation->n[dir] += ((const struct rules *)rules->v[i])->enabled[dir];
+	return isolation->n[0] || isolation->n[1];
+}
 
 /* The version of an endpoint; NULL is version 0, which allows everything. */
-static int ep_compile(struct policy *p, const struct ep *ep, struct table *memos,
-		      struct version **out)
+static int ep_compile(struct policy *p, struct ep *ep, struct table *memos, struct version **out)
 {
 	const struct view *view = &ep->subject[NEXT]->view[NEXT];
 	struct vec rules = {};
 	struct version *v = NULL;
-	struct memo *memo = NULL;
 	int err = ep_rules(ep, &rules);
 
-	if (!err && rules.n) {
+	if (!err && is_isolated(ep, &rules)) {
 		qsort(rules.v, rules.n, sizeof(*rules.v), rules_order);
 		struct hkey key = ruleset_key(p, &rules, view);
+		const struct memo *memo = table_get(memos, &key);
 
-		memo = table_get(memos, &key);
-		if (memo) {
-			v = memo->version;
-		} else {
+		v = memo ? memo->version : NULL;
+		if (!memo)
 			err = version_make(p, &rules, view, &v);
-			memo = err ? NULL : arena_alloc(&p->txn.mem, sizeof(*memo));
-			if (memo) {
-				*memo = (struct memo){ key, v };
-				err = table_put(memos, memo);
-			} else if (!err) {
-				err = -ENOMEM;
-			}
-		}
+		if (!memo && !err)
+			err = memo_put(p, memos, &key, v);
 	}
 	vec_clear(&rules);
 	if (!err)
@@ -472,23 +445,71 @@ static int version_count(struct policy *p, struct version *v, bool taken)
 	return 0;
 }
 
+/* A class takes its set, or gives it back. */
+static int class_take(struct policy *p, const struct interval *c, bool take)
+{
+	struct set *set = c->set;
+
+	if (!set || set == &set_any)
+		return 0;
+	if (!set->draft && txn_touch(p, sets, set))
+		return -ENOMEM;
+	set->refs.next += take ? 1u : -1u;
+	return 0;
+}
+
+static int heir_take(void *arg, struct interval *c, bool is_new)
+{
+	return class_take(arg, c, is_new);
+}
+
+int heir_each(const struct version *from, const struct heir *heir, enum tw_direction dir,
+	      class_fn *fn, void *arg)
+{
+	struct interval *old = from->classes[dir] + heir->at[dir],
+			*old_end = old + heir->n_from[dir];
+	struct interval *new = heir->to->classes[dir] + heir->at[dir],
+			*new_end = new + heir->n_to[dir];
+	int err = 0;
+
+	while (!err && (old < old_end || new < new_end)) {
+		if (old < old_end && new < new_end && old->start == new->start &&
+		    old->set == new->set) {
+			old++;
+			new ++;
+		} else if (new == new_end || (old < old_end && old->start <= new->start)) {
+			err = fn(arg, old++, false);
+		} else {
+			err = fn(arg, new ++, true);
+		}
+	}
+	return err;
+}
+
+/* Does `to` begin where `from` ends? Then only what differs is counted. */
+static bool is_heir(const struct version *from, const struct version *to)
+{
+	return from && from->heir && from->heir->to == to && from->refs.cur && !from->refs.next &&
+	       !to->refs.cur && to->refs.next;
+}
+
 /* Sets follow the versions: a new one takes its sets, a dying one gives them back. */
 static int sets_count(struct policy *p, const struct version *v)
 {
 	bool was = v->refs.cur, is = v->refs.next;
+	int err = 0;
 
-	for (unsigned int dir = 0; dir < 2 && was != is; dir++) {
-		for (uint32_t i = 0; i < v->n_classes[dir]; i++) {
-			struct set *set = v->classes[dir][i].set;
-
-			if (!set || set == &set_any)
-				continue;
-			if (txn_touch(p, sets, set))
-				return -ENOMEM;
-			set->refs.next += is ? 1u : -1u;
+	if (was == is || is_heir(v->base, v))
+		return 0;
+	for (unsigned int dir = 0; dir < 2 && !err; dir++) {
+		if (v->heir && is_heir(v, v->heir->to)) {
+			err = heir_each(v, v->heir, (enum tw_direction)dir, heir_take, p);
+			continue;
 		}
+		for (uint32_t i = 0; i < v->n_classes[dir] && !err; i++)
+			err = class_take(p, &v->classes[dir][i], is);
 	}
-	return 0;
+	return err;
 }
 
 static int eps_compile(struct policy *p, struct table *memos)
@@ -501,6 +522,8 @@ static int eps_compile(struct policy *p, struct table *memos)
 		if (ep->subject[NEXT] && !ep->dirty)
 			continue;
 		if (ep->subject[NEXT])
+			err = ep_patch(p, ep, memos, &v);
+		if (err == -EAGAIN)
 			err = ep_compile(p, ep, memos, &v);
 		if (!err)
 			err = version_count(p, v, true);
@@ -515,6 +538,32 @@ static int eps_compile(struct policy *p, struct table *memos)
 	return 0;
 }
 
+/* Edited sets take the places of their drafts, and every set has a number now. */
+static void class_number(struct interval *c)
+{
+	if (c->set && c->set->draft && c->set->draft->real)
+		c->set = c->set->draft->real;
+	c->id = !c->set ? TW_SET_NONE : c->set == &set_any ? TW_SET_ANY : c->set->id;
+}
+
+static int heir_number(void *arg, struct interval *c, bool is_new)
+{
+	if (is_new)
+		class_number(c);
+	return 0;
+}
+
+static void version_number(struct version *v)
+{
+	for (unsigned int dir = 0; dir < 2; dir++) {
+		if (v->base)
+			heir_each(v->base, v->base->heir, (enum tw_direction)dir, heir_number,
+				  NULL);
+		for (uint32_t i = 0; !v->base && i < v->n_classes[dir]; i++)
+			class_number(&v->classes[dir][i]);
+	}
+}
+
 int versions_compile(struct policy *p)
 {
 	struct table memos = {};
@@ -522,6 +571,16 @@ int versions_compile(struct policy *p)
 
 	for (uint32_t i = 0; i < p->txn.versions.n && !err; i++)
 		err = sets_count(p, p->txn.versions.v[i]);
+	if (!err)
+		err = drafts_decide(p);
+	for (uint32_t i = 0; i < p->txn.versions.n && !err; i++) {
+		struct version *v = p->txn.versions.v[i];
+
+		if (!v->refs.cur)
+			version_number(v);
+	}
+	if (!err)
+		drafts_clear(p);
 	table_clear(&memos);
 	return err;
 }

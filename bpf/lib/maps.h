@@ -117,6 +117,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct tw_class);
 } tw_classes SEC(".maps") __weak;
@@ -126,7 +127,7 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC); /* read by the slow path only; memory as used */
 	__type(key, struct tw_peer_key);
-	__type(value, __u32);
+	__type(value, union tw_peer);
 } tw_peers SEC(".maps") __weak;
 
 struct {

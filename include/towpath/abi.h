@@ -16,7 +16,7 @@
 #include <stddef.h>
 #endif
 
-#define TW_ABI_VERSION 1
+#define TW_ABI_VERSION 2
 
 /* ---- limits ------------------------------------------------------------------------------ */
 
@@ -283,8 +283,9 @@ enum tw_direction { TW_INGRESS = 0, TW_EGRESS = 1 };
 struct tw_policy_dir {
 	__u32 first;
 	__u32 count;
-	__u32 isolated; /* 0: no policy selects the endpoint for this direction */
-	__u32 pad;
+	__u32 isolated;	  /* 0: no policy selects the endpoint for this direction */
+	__u16 generation; /* of the version: the members of its sets are those of this generation */
+	__u16 pad;
 };
 
 struct tw_policy {
@@ -300,11 +301,27 @@ struct tw_class {
 	__u32 set;   /* TW_SET_* or a set of identities: the peers that pass */
 };
 
-/* tw_peers: the pair is present when the identity is in the set. */
+/*
+ * tw_peers: the identity is in the set. A set may change: to versions of a generation from `since`
+ * on and before `until`, round the corner, the identity is in it; where the two are equal, to all.
+ * Read and written as one word. The kernel may give the element of a pair that was deleted or
+ * replaced to another one at once, while it is being read: `tag` tells.
+ */
 struct tw_peer_key {
 	__u32 set;
 	__u32 identity;
 };
+
+union tw_peer {
+	struct {
+		__u16 since;
+		__u16 until;
+		__u32 tag; /* TW_PEER_TAG of the key */
+	};
+	__u64 word;
+};
+
+#define TW_PEER_TAG(set, identity) ((set) * 0x9e3779b1u ^ (identity))
 
 /* ---- ipcache --------------------------------------------------------------------------------------- */
 
@@ -491,6 +508,7 @@ _Static_assert(sizeof(struct tw_half) == 64, "a half is one cache line");
 _Static_assert(sizeof(struct tw_flow) == 128, "a flow is two cache lines");
 _Static_assert(sizeof(struct tw_endpoint) == 64, "endpoint");
 _Static_assert(sizeof(struct tw_class) == 8, "class");
+_Static_assert(sizeof(union tw_peer) == 8, "peer");
 _Static_assert(sizeof(struct tw_ipcache6_key) == 20, "the trie's key has no hole");
 _Static_assert(sizeof(struct tw_ipcache_page) == 1024, "ipcache page");
 

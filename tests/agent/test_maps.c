@@ -414,6 +414,126 @@ static void test_I5_reused_numbers_have_no_old_peers(void **state)
 	assert_false(has_peer(lab, 8, 301));
 }
 
+/* ---- sets that change ----------------------------------------------------------------------------------- */
+
+/* As a packet's look-up finds it: is the identity in set 7 to the version? */
+static bool finds(struct lab *lab, uint32_t version, uint32_t identity)
+{
+	struct datapath_decision said;
+
+	assert_int_equal(datapath_decision_find(lab->dp, version, TW_INGRESS, identity, 0, &said),
+			 0);
+	return said.allow;
+}
+
+static struct tw_peer_key one[] = { { 7, 300 } }, other[] = { { 7, 301 } };
+
+/* The one leaves and the other joins, or the other way round, to this version. */
+static struct policy_plan turn(bool back, const struct plan_version *version)
+{
+	return (struct policy_plan){
+		.peers_join = back ? one : other,
+		.n_peers_join = 1,
+		.peers_leave = back ? other : one,
+		.n_peers_leave = 1,
+		.versions_add = (struct plan_version *)(uintptr_t)version,
+		.n_versions_add = 1,
+	};
+}
+
+static void wait_settled(struct lab *lab, uint32_t gone)
+{
+	wait_gone(lab, 7, gone);
+	assert_true(has_peer(lab, 7, 601 - gone));
+}
+
+static void test_I5_set_changes_for_new_versions_only(void **state)
+{
+	struct lab *lab = *state;
+	const struct plan_version first = version(3);
+	struct policy_plan add = { .peers_add = one,
+				   .n_peers_add = 1,
+				   .versions_add = (struct plan_version *)(uintptr_t)&first,
+				   .n_versions_add = 1 };
+	struct fill before, after;
+
+	apply(lab, &add);
+	fill_get(lab, &before);
+	/* Staged and taken back, it has not happened. */
+	for (uint32_t i = 0; i < 3; i++) {
+		const struct plan_version next = version(4);
+		const struct policy_plan plan = turn(false, &next);
+
+		assert_int_equal(maps_stage(lab->maps, &plan, why, sizeof(why)), 0);
+		assert_true(finds(lab, 3, 300) && !finds(lab, 3, 301));
+		assert_true(!finds(lab, 4, 300) && finds(lab, 4, 301));
+		maps_unstage(lab->maps, &plan);
+		assert_true(finds(lab, 3, 300) && !has_peer(lab, 7, 301));
+	}
+	fill_get(lab, &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	/* Faster than anything is settled: the third turn of a pair waits by itself. */
+	for (uint32_t v = 4; v < 8; v++) {
+		const struct plan_version next = version(v);
+		const struct policy_plan plan = turn(v % 2, &next);
+
+		apply(lab, &plan);
+		for (uint32_t i = v - 1; i <= v; i++) {
+			assert_int_equal(finds(lab, i, 300), i % 2);
+			assert_int_equal(finds(lab, i, 301), i % 2 == 0);
+		}
+	}
+	wait_settled(lab, 301);
+	assert_true(finds(lab, 7, 300) && !finds(lab, 7, 301));
+}
+
+/* Generations have 16 bits. A version that lives through all of them, and a set that changes last. */
+static void test_I5_generations_go_round(void **state)
+{
+	struct lab *lab = *state;
+	const struct plan_version first = version(3), next = version(4);
+	struct policy_plan add = { .peers_add = one,
+				   .n_peers_add = 1,
+				   .versions_add = (struct plan_version *)(uintptr_t)&first,
+				   .n_versions_add = 1 };
+
+	apply(lab, &add);
+	for (uint32_t i = 0; i < 70000; i++)
+		assert_int_equal(datapath_generation_begin(lab->dp), 0);
+	const struct policy_plan plan = turn(false, &next);
+
+	apply(lab, &plan);
+	assert_true(finds(lab, 3, 300) && !finds(lab, 3, 301));
+	assert_true(!finds(lab, 4, 300) && finds(lab, 4, 301));
+	wait_settled(lab, 300);
+	for (uint32_t i = 0; i < 70000; i++) {
+		assert_int_equal(datapath_generation_begin(lab->dp), 0);
+		if (i % 1000 == 0)
+			assert_true(!finds(lab, 4, 300) && finds(lab, 4, 301));
+	}
+}
+
+/* A restart finds a set in the middle of a change, and makes it what the plan says. */
+static void test_I5_reconcile_settles_sets(void **state)
+{
+	struct lab *lab = *state;
+	const struct plan_version first = version(3), next = version(4);
+	struct policy_plan add = { .peers_add = one,
+				   .n_peers_add = 1,
+				   .versions_add = (struct plan_version *)(uintptr_t)&first,
+				   .n_versions_add = 1 };
+	const struct policy_plan plan = turn(false, &next);
+
+	apply(lab, &add);
+	assert_int_equal(maps_stage(lab->maps, &plan, why, sizeof(why)), 0);
+	assert_int_equal(maps_reconcile(lab->maps, &add, NULL, 0, NULL, 0, why, sizeof(why)), 0);
+	assert_true(finds(lab, 3, 300) && !finds(lab, 3, 301));
+	assert_false(has_peer(lab, 7, 301) || has_version(lab, 4));
+	add.peers_add = other;
+	assert_int_equal(maps_reconcile(lab->maps, &add, NULL, 0, NULL, 0, why, sizeof(why)), 0);
+	assert_true(!finds(lab, 3, 300) && finds(lab, 3, 301));
+}
+
 /* ---- reconcile ------------------------------------------------------------------------------------------ */
 
 static int endpoint_collect(void *arg, uint32_t slot, const struct tw_endpoint *ep)
@@ -536,6 +656,9 @@ int main(void)
 		LAB_TEST(test_deletions_wait_for_a_grace_period),
 		LAB_TEST(test_number_used_again_is_not_deleted),
 		LAB_TEST(test_I5_reused_numbers_have_no_old_peers),
+		LAB_TEST(test_I5_set_changes_for_new_versions_only),
+		LAB_TEST(test_I5_generations_go_round),
+		LAB_TEST(test_I5_reconcile_settles_sets),
 		LAB_TEST(test_reconcile_leaves_what_the_plan_has),
 		LAB_TEST(test_reconcile_of_full_tables),
 		LAB_TEST(test_node_words_outlive_the_plan_that_leaves_them),

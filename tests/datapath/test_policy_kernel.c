@@ -78,11 +78,27 @@ static void write_prefixes(struct lab *lab, const struct plan_prefix *v, size_t 
 		must(!datapath_prefix_set(lab->dp, &v[i].prefix.addr, v[i].prefix.len, v[i].word));
 }
 
+/* Sets that change; then nothing of it is pending when the next plan comes. */
+static void turn_peers(struct lab *lab, const struct policy_plan *plan)
+{
+	size_t max = plan->n_peers_join + plan->n_peers_leave + 1, done;
+	union tw_peer *old = calloc(max, sizeof(*old));
+
+	assert_non_null(old);
+	if (max > 1)
+		must(!datapath_generation_begin(lab->dp));
+	must(!datapath_peers_turn(lab->dp, plan->peers_join, plan->n_peers_join, true, old, &done));
+	must(!datapath_peers_turn(lab->dp, plan->peers_leave, plan->n_peers_leave, false, old,
+				  &done));
+	free(old);
+}
+
 static void write_plan(struct lab *lab, const struct policy_plan *plan)
 {
 	size_t done;
 
 	must(!datapath_peers_set(lab->dp, plan->peers_add, plan->n_peers_add, &done));
+	turn_peers(lab, plan);
 	for (size_t i = 0; i < plan->n_versions_add; i++) {
 		const struct plan_version *v = &plan->versions_add[i];
 		const struct tw_class *const classes[2] = { v->classes[0], v->classes[1] };
@@ -103,10 +119,13 @@ static void write_plan(struct lab *lab, const struct policy_plan *plan)
 	if (plan->bump_node)
 		datapath_epoch_bump(lab->dp, 0);
 	datapath_grace(lab->dp);
+	datapath_generation_over(lab->dp, datapath_generation(lab->dp));
 	for (size_t i = 0; i < plan->n_versions_del; i++)
 		must(!datapath_version_del(lab->dp, plan->versions_del[i]));
 	must(!datapath_peers_del(lab->dp, plan->peers_del, plan->n_peers_del));
 	must(!datapath_peers_del(lab->dp, plan->set_peers_del, plan->n_set_peers_del));
+	must(!datapath_peers_settle(lab->dp, plan->peers_join, plan->n_peers_join));
+	must(!datapath_peers_settle(lab->dp, plan->peers_leave, plan->n_peers_leave));
 }
 
 static void history_apply(struct history *h, const struct policy_change *change)

@@ -152,10 +152,8 @@ static void add_block(struct text *t)
 	add(t, "]}}");
 }
 
-static void add_peers(struct text *t)
+static void add_peers(struct text *t, uint32_t n)
 {
-	uint32_t n = rnd(4);
-
 	add(t, "[");
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t kind = rnd(5);
@@ -220,7 +218,7 @@ static void add_rules(struct text *t, const char *peers)
 		add(t, "%s{", i ? ", " : "");
 		if (to) {
 			add(t, "%s: ", peers);
-			add_peers(t);
+			add_peers(t, rnd(4));
 		}
 		if (rnd(5)) {
 			add(t, "%sports: ", to ? ", " : "");
@@ -245,6 +243,28 @@ struct object *chance_policy(uint32_t i)
 	add_rules(&t, "from");
 	add(&t, ", egress: ");
 	add_rules(&t, "to");
+	add(&t, "}}");
+	return object_from(&t);
+}
+
+struct object *chance_plain_policy(uint32_t i)
+{
+	static const char *const ports[] = { "port: 80", "port: 80", "port: 80, endPort: 81",
+					     "port: 79, endPort: 9000", "port: metrics" };
+	static const char *const ways[2][2] = { { "ingress", "from" }, { "egress", "to" } };
+	struct text t = {};
+
+	add(&t,
+	    "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p%u, "
+	    "namespace: %s}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]",
+	    i, chance_ns[i % CHANCE_NS]);
+	for (size_t way = 0; way < 2; way++) {
+		add(&t, ", %s: [{%s: ", ways[way][0], ways[way][1]);
+		add_peers(&t, 1 + rnd(3));
+		if (rnd(8))
+			add(&t, ", ports: [{protocol: TCP, %s}]", pick(ports));
+		add(&t, "}]");
+	}
 	add(&t, "}}");
 	return object_from(&t);
 }

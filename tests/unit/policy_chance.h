@@ -34,5 +34,7 @@ uint32_t rnd(uint32_t n); /* 0 .. n - 1 */
 struct object *chance_namespace(uint32_t i); /* below CHANCE_NS */
 struct object *chance_pod(uint32_t i);	     /* below CHANCE_NS * CHANCE_PODS */
 struct object *chance_policy(uint32_t i);
+/* For all pods of its namespace, with few ports and some peers: mostly the union of others grows. */
+struct object *chance_plain_policy(uint32_t i);
 
 #endif

@@ -25,20 +25,23 @@ static int peer_order(const void *a, const void *b)
 	return x->identity < y->identity ? -1 : x->identity > y->identity;
 }
 
-static bool peer_present(const struct lab *lab, uint32_t set, uint32_t identity)
+static struct lab_peer *peer_find(const struct lab *lab, uint32_t set, uint32_t identity)
 {
 	const struct tw_peer_key key = { set, identity };
 
-	return lab->n_peers && bsearch(&key, lab->peers, lab->n_peers, sizeof(key), peer_order);
+	return lab->n_peers
+		       ? bsearch(&key, lab->peers, lab->n_peers, sizeof(*lab->peers), peer_order)
+		       : NULL;
 }
 
-static void peers_add(struct lab *lab, const struct tw_peer_key *v, size_t n)
+static void peers_add(struct lab *lab, const struct tw_peer_key *v, size_t n, uint32_t since,
+		      uint32_t until)
 {
 	lab->peers = grow(lab->peers, (lab->n_peers + n + 1) * sizeof(*lab->peers));
 	for (size_t i = 0; i < n; i++) {
 		assert_true(v[i].set != TW_SET_NONE && v[i].set != TW_SET_ANY);
 		assert_true(v[i].identity >= TW_ID_FIRST);
-		lab->peers[lab->n_peers + i] = v[i];
+		lab->peers[lab->n_peers + i] = (struct lab_peer){ v[i], since, until };
 	}
 	lab->n_peers += n;
 	qsort(lab->peers, lab->n_peers, sizeof(*lab->peers), peer_order);
@@ -46,23 +49,53 @@ static void peers_add(struct lab *lab, const struct tw_peer_key *v, size_t n)
 		assert_true(peer_order(&lab->peers[i - 1], &lab->peers[i]) < 0);
 }
 
-static void peers_del(struct lab *lab, const struct tw_peer_key *v, size_t n)
+/* Old versions go on finding them, and only those do. */
+static void peers_leave(struct lab *lab, const struct tw_peer_key *v, size_t n)
 {
-	struct tw_peer_key *gone = malloc((n + 1) * sizeof(*gone));
-	size_t kept = 0, hits = 0;
+	size_t fresh = 0;
+	struct tw_peer_key *brief = malloc((n + 1) * sizeof(*brief));
 
-	for (size_t i = 0; i < n; i++)
-		gone[i] = v[i];
-	qsort(gone, n, sizeof(*gone), peer_order);
-	for (size_t i = 0; i < lab->n_peers; i++) {
-		if (n && bsearch(&lab->peers[i], gone, n, sizeof(*gone), peer_order))
-			hits++;
-		else
-			lab->peers[kept++] = lab->peers[i];
+	assert_non_null(brief);
+	for (size_t i = 0; i < n; i++) {
+		struct lab_peer *peer = peer_find(lab, v[i].set, v[i].identity);
+
+		if (!peer) {
+			brief[fresh++] = v[i];
+			continue;
+		}
+		assert_int_equal(peer->until, UINT32_MAX);
+		peer->until = lab->generation;
 	}
-	assert_int_equal(hits, n);
+	peers_add(lab, brief, fresh, 0, lab->generation);
+	free(brief);
+}
+
+/* What has left goes, and what is to go. */
+static void peers_sweep(struct lab *lab, const struct policy_plan *plan)
+{
+	const struct {
+		const struct tw_peer_key *v;
+		size_t n;
+	} lists[] = { { plan->peers_del, plan->n_peers_del },
+		      { plan->set_peers_del, plan->n_set_peers_del } };
+	size_t kept = 0;
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		for (size_t j = 0; j < lists[i].n; j++) {
+			struct lab_peer *peer =
+				peer_find(lab, lists[i].v[j].set, lists[i].v[j].identity);
+
+			assert_true(peer && peer->since != UINT32_MAX);
+			peer->since = UINT32_MAX;
+		}
+	}
+	for (size_t i = 0; i < lab->n_peers; i++) {
+		const struct lab_peer *peer = &lab->peers[i];
+
+		if (peer->since != UINT32_MAX && peer->until == UINT32_MAX)
+			lab->peers[kept++] = *peer;
+	}
 	lab->n_peers = kept;
-	free(gone);
 }
 
 /* ---- versions ------------------------------------------------------------------------------- */
@@ -100,6 +133,7 @@ static void version_add(struct lab *lab, const struct plan_version *v)
 	version_check(lab, v);
 	to = &lab->versions[v->version];
 	to->present = true;
+	to->generation = lab->generation;
 	for (unsigned int dir = 0; dir < 2; dir++) {
 		size_t size = v->n_classes[dir] * sizeof(struct tw_class);
 
@@ -200,7 +234,14 @@ void lab_apply(struct lab *lab, const struct policy_plan *plan, void (*fn)(void 
 {
 	const struct writer w = { lab, fn, arg };
 
-	peers_add(lab, plan->peers_add, plan->n_peers_add);
+	lab->generation++;
+	lab->edits += plan->n_peers_join + plan->n_peers_leave;
+	peers_add(lab, plan->peers_add, plan->n_peers_add, 0, UINT32_MAX);
+	written(&w);
+	peers_add(lab, plan->peers_join, plan->n_peers_join, lab->generation, UINT32_MAX);
+	written(&w);
+	peers_leave(lab, plan->peers_leave, plan->n_peers_leave);
+	written(&w);
 	for (size_t i = 0; i < plan->n_versions_add; i++)
 		version_add(lab, &plan->versions_add[i]);
 	written(&w);
@@ -217,8 +258,7 @@ void lab_apply(struct lab *lab, const struct policy_plan *plan, void (*fn)(void 
 	lab->bumps[0] += plan->bump_node;
 	for (size_t i = 0; i < plan->n_versions_del; i++)
 		version_del(lab, plan->versions_del[i]);
-	peers_del(lab, plan->peers_del, plan->n_peers_del);
-	peers_del(lab, plan->set_peers_del, plan->n_set_peers_del);
+	peers_sweep(lab, plan);
 	written(&w);
 }
 
@@ -269,6 +309,11 @@ uint32_t lab_identity(const struct lab *lab, const union tw_addr *addr)
 	return addr_is4(addr) ? ep->identity : ep->identity6;
 }
 
+static bool peer_holds(const struct lab_peer *peer, uint32_t generation)
+{
+	return peer && peer->since <= generation && generation < peer->until;
+}
+
 bool lab_allows(const struct lab *lab, uint32_t slot, enum tw_direction dir,
 		const union tw_addr *peer, uint8_t proto, uint16_t port)
 {
@@ -287,7 +332,8 @@ bool lab_allows(const struct lab *lab, uint32_t slot, enum tw_direction dir,
 		return false;
 	if (v->classes[dir][i].set == TW_SET_ANY)
 		return true;
-	return peer_present(lab, v->classes[dir][i].set, lab_identity(lab, peer));
+	return peer_holds(peer_find(lab, v->classes[dir][i].set, lab_identity(lab, peer)),
+			  v->generation);
 }
 
 /* ---- comparison ----------------------------------------------------------------------------- */
@@ -312,7 +358,8 @@ void lab_compare(const struct lab *lab, const struct policy_plan *full)
 
 	assert_int_equal(lab->n_peers, full->n_peers_add);
 	for (size_t i = 0; i < full->n_peers_add; i++)
-		assert_true(peer_present(lab, full->peers_add[i].set, full->peers_add[i].identity));
+		assert_non_null(
+			peer_find(lab, full->peers_add[i].set, full->peers_add[i].identity));
 	for (uint32_t i = 0; i < lab->n_versions; i++)
 		versions += lab->versions[i].present;
 	assert_int_equal(versions, full->n_versions_add);

@@ -15,16 +15,25 @@ struct lab_prefix {
 	uint32_t word;
 };
 
+struct lab_peer { /* versions of these generations find it */
+	struct tw_peer_key key;
+	uint32_t since;
+	uint32_t until;
+};
+
 struct lab_version {
 	bool present;
+	uint32_t generation;
 	bool isolated[2];
 	struct tw_class *classes[2];
 	uint32_t n_classes[2];
 };
 
 struct lab {
-	struct tw_peer_key *peers; /* sorted */
+	struct lab_peer *peers; /* sorted */
 	size_t n_peers;
+	uint32_t generation; /* of the last plan */
+	uint64_t edits;	     /* pairs that joined or left a set */
 	struct lab_version *versions;
 	uint32_t n_versions;
 	struct plan_endpoint eps[LAB_EPS]; /* by slot; slot 0: free */

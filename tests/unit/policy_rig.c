@@ -151,9 +151,9 @@ size_t rig_writes(const struct rig *rig)
 {
 	const struct policy_plan *p = &rig->plan;
 
-	return p->n_peers_add + p->n_versions_add + p->n_refine_endpoints + p->n_refine_prefixes +
-	       p->n_endpoints + p->n_prefixes_set + p->n_prefixes_del + p->n_versions_del +
-	       p->n_peers_del + p->n_set_peers_del;
+	return p->n_peers_add + p->n_peers_join + p->n_peers_leave + p->n_versions_add +
+	       p->n_refine_endpoints + p->n_refine_prefixes + p->n_endpoints + p->n_prefixes_set +
+	       p->n_prefixes_del + p->n_versions_del + p->n_peers_del + p->n_set_peers_del;
 }
 
 struct policy_stats rig_stats(const struct rig *rig)

@@ -18,10 +18,12 @@ static long budget = -1;
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
+void *__real_reallocarray(void *p, size_t n, size_t size);
 char *__real_strdup(const char *s);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 
 static bool exhausted(void)
@@ -44,6 +46,11 @@ void *__wrap_calloc(size_t n, size_t size)
 void *__wrap_realloc(void *p, size_t size)
 {
 	return exhausted() ? NULL : __real_realloc(p, size);
+}
+
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return exhausted() ? NULL : __real_reallocarray(p, n, size);
 }
 
 char *__wrap_strdup(const char *s)
@@ -182,6 +189,47 @@ static void test_memory(void **state)
 	rig_close(&rig);
 }
 
+#define ONE_BLOCK(cidr)                                                                            \
+	"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: one, "           \
+	"namespace: n}, spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: " cidr          \
+	"}}], ports: [{port: 80}]}]}}"
+
+/* One of the peers of a large set changes: the version is patched, the set edited. */
+static void test_memory_of_an_edit(void **state)
+{
+	static const char changed[] = ONE_BLOCK("10.2.0.0/16");
+	char text[8192];
+	size_t n = (size_t)sprintf(
+		text,
+		ONE_BLOCK("10.1.0.0/16") "\n---\n"
+					 "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, "
+					 "metadata: {name: many, namespace: n}, spec: "
+					 "{podSelector: {}, "
+					 "ingress: [{ports: [{port: 80}], from: [");
+	struct object_list list;
+	struct policy_plan plan;
+
+	for (unsigned int i = 0; i < 40; i++)
+		n += (size_t)sprintf(text + n, "%s{ipBlock: {cidr: 192.0.2.%u/32}}", i ? ", " : "",
+				     i);
+	strcpy(text + n, "]}]}}");
+	rig_open(&rig);
+	rig_endpoint(&rig, 1, "n", "a", "10.0.0.1", "fd00::1");
+	rig_apply(&rig, text);
+	list = rig_parse(changed);
+	const struct policy_change change = {
+		.upsert = (const struct object *const *)list.v,
+		.n_upsert = 1,
+	};
+	assert_int_equal(policy_prepare(rig.policy, &change, &plan), 0);
+	assert_int_equal(plan.n_peers_join + plan.n_peers_leave, 2);
+	policy_plan_clear(&plan);
+	policy_abort(rig.policy);
+	exhaust(&change);
+	object_list_clear(&list);
+	rig_close(&rig);
+}
+
 static void test_memory_of_parser(void **state)
 {
 	long failed = 0;
@@ -211,6 +259,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_memory_of_an_edit),
 		cmocka_unit_test(test_memory_of_parser),
 	};
 

@@ -61,6 +61,10 @@ static union tw_addr addr_of(const char *text)
 
 static struct object *random_object(uint32_t i)
 {
+#ifdef POLICY_EDIT_MIN
+	if (i >= CHANCE_NS + N_PODS && rnd(8))
+		return chance_plain_policy(i - CHANCE_NS - N_PODS);
+#endif
 	return i < CHANCE_NS		? chance_namespace(i)
 	       : i < CHANCE_NS + N_PODS ? chance_pod(i - CHANCE_NS)
 					: chance_policy(i - CHANCE_NS - N_PODS);
@@ -560,7 +564,7 @@ static void test_random(void **state)
 	const char *rounds_text = getenv("TW_ROUNDS"), *seed_text = getenv("TW_SEED");
 	uint32_t rounds = rounds_text ? (uint32_t)atoi(rounds_text) : 150;
 	uint64_t first = seed_text ? strtoull(seed_text, NULL, 0) : 1, judged = 0, between = 0,
-		 quiet = 0;
+		 quiet = 0, edits = 0;
 
 	for (uint64_t shard = first; shard < first + SHARDS; shard++) {
 		struct checker *c = calloc(1, sizeof(*c));
@@ -577,6 +581,7 @@ static void test_random(void **state)
 		judged += c->judged;
 		between += c->between;
 		quiet += c->bumped;
+		edits += c->lab.edits;
 		policy_free(c->policy);
 		lab_clear(&c->lab);
 		for (size_t i = 0; i < MAX_OBJECTS; i++)
@@ -585,10 +590,14 @@ static void test_random(void **state)
 		free(old);
 		free(new);
 	}
-	print_message(
-		"%llu verdicts after changes, %llu during changes, %llu without a new epoch\n",
-		(unsigned long long)judged, (unsigned long long)between, (unsigned long long)quiet);
+	print_message("%llu verdicts after changes, %llu during changes, %llu without a new epoch; "
+		      "%llu peers of edited sets\n",
+		      (unsigned long long)judged, (unsigned long long)between,
+		      (unsigned long long)quiet, (unsigned long long)edits);
 	assert_true(judged > 10000);
+#ifdef POLICY_EDIT_MIN
+	assert_true(edits > 1000);
+#endif
 }
 
 int main(void)
