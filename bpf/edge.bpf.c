@@ -3,7 +3,8 @@
  * The edge: XDP on uplinks. A frame goes through the stages in this order, and each of them may
  * end it, counted by its reason or rule (edge_count.h):
  *
- *	parse to the addresses -> parse the rest -> limits and SYN cookies -> balance -> pass
+ *	parse to the addresses -> filter on the source -> parse the rest -> rules on ports and form
+ *	-> limits and SYN cookies -> balance -> pass
  *
  * Stages that the settings switch off are pruned by the verifier when the program is loaded.
  */
@@ -11,6 +12,7 @@
 #include "lib/edge_cookie.h"
 #include "lib/edge_count.h"
 #include "lib/edge_decap.h"
+#include "lib/edge_filter.h"
 #include "lib/edge_maps.h"
 #include "lib/edge_packet.h"
 
@@ -19,17 +21,24 @@ int tw_edge(struct xdp_md *xdp)
 {
 	struct edge_packet p;
 	__u32 reason = edge_packet_ip(xdp, &p);
+	int verdict;
 
 	if (unlikely(reason == TW_EDGE_NOT_IP))
 		return edge_pass(xdp, &p, TW_EDGE_NOT_IP);
 	if (unlikely(reason))
 		return edge_drop(&p, reason);
+	verdict = edge_filter_source(&p);
+	if (verdict != EDGE_NEXT)
+		return verdict;
 	if (tw_edge_settings.parse) {
 		reason = edge_packet_rest(xdp, &p);
 		if (unlikely(reason))
 			return edge_drop(&p, reason);
+		verdict = edge_filter_rest(&p);
+		if (verdict != EDGE_NEXT)
+			return verdict;
 	}
-	if (tw_edge_settings.limits) {
+	if (tw_edge_settings.limits && !edge_allowed(&p)) {
 		int action = edge_limit(xdp, &p);
 
 		if (action != EDGE_NEXT)

@@ -62,13 +62,26 @@ static int map_reuse(struct bpf_map *map, int fd)
 	return info.max_entries < bpf_map__max_entries(map) ? 0 : bpf_map__reuse_fd(map, fd);
 }
 
+/*
+ * Those of the address table are made anew when it grows, and at each start, because what an
+ * agent that died in the middle of a change left is not worth finding out.
+ */
+static bool map_is_table(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map);
+
+	return !strcmp(name, "tw_edge_table") || !strcmp(name, "tw_edge_roots") ||
+	       !strcmp(name, "tw_edge_lines");
+}
+
 /* Takes over a map that is pinned, or that an open skeleton has. */
-static int map_take(const struct edge *edge, const struct edge_bpf *from, struct bpf_map *map)
+static int map_take(const struct edge *edge, const struct edge_bpf *from, bool table,
+		    struct bpf_map *map)
 {
 	char path[PATH_MAX];
 	int fd, res;
 
-	if (bpf_map__is_internal(map))
+	if (bpf_map__is_internal(map) || (map_is_table(map) && !table))
 		return 0;
 	if (from)
 		return map_reuse(map,
@@ -98,13 +111,14 @@ static int maps_size(struct edge_bpf *skel, const struct tw_edge_settings *setti
 	return res;
 }
 
-static int maps_take(const struct edge *edge, const struct edge_bpf *from, struct edge_bpf *skel)
+static int maps_take(const struct edge *edge, const struct edge_bpf *from, bool table,
+		     struct edge_bpf *skel)
 {
 	struct bpf_map *map;
 
 	bpf_object__for_each_map(map, skel->obj)
 	{
-		int res = map_take(edge, from, map);
+		int res = map_take(edge, from, table, map);
 
 		if (res)
 			return res;
@@ -120,7 +134,7 @@ static int maps_pin_missing(const struct edge *edge)
 
 	bpf_object__for_each_map(map, edge->skel->obj)
 	{
-		if (bpf_map__is_internal(map))
+		if (bpf_map__is_internal(map) || map_is_table(map))
 			continue;
 		edge_map_path(edge, map, path);
 		if (map_pinned_at(map, path))
@@ -134,7 +148,8 @@ static int maps_pin_missing(const struct edge *edge)
 /* ---- loading -------------------------------------------------------------------------------- */
 
 static int skel_load(const struct edge *edge, const struct edge_bpf *from,
-		     const struct tw_edge_settings *settings, bool frags, struct edge_bpf **out)
+		     const struct tw_edge_settings *settings, uint32_t max_lines, bool frags,
+		     struct edge_bpf **out)
 {
 	struct edge_bpf *skel = edge_bpf__open();
 	int res;
@@ -145,8 +160,10 @@ static int skel_load(const struct edge *edge, const struct edge_bpf *from,
 	if (!frags)
 		bpf_program__set_flags(skel->progs.tw_edge, 0);
 	res = maps_size(skel, settings);
+	if (!res && max_lines)
+		res = bpf_map__set_max_entries(skel->maps.tw_edge_lines, max_lines);
 	if (!res)
-		res = maps_take(edge, from, skel);
+		res = maps_take(edge, from, !max_lines, skel);
 	if (!res)
 		res = edge_bpf__load(skel);
 	if (res) {
@@ -158,12 +175,51 @@ static int skel_load(const struct edge *edge, const struct edge_bpf *from,
 }
 
 /* Kernels before 5.18 have no frames of several buffers. */
-static int edge_load(const struct edge *edge, const struct edge_bpf *from,
-		     const struct tw_edge_settings *settings, struct edge_bpf **out)
+int edge_load_next(const struct edge *edge, const struct tw_edge_settings *settings,
+		   uint32_t max_lines, struct edge_bpf **out, char *err, size_t err_len)
 {
-	int res = skel_load(edge, from, settings, true, out);
+	int res = skel_load(edge, edge->skel, settings, max_lines, true, out);
 
-	return res == -EINVAL ? skel_load(edge, from, settings, false, out) : res;
+	if (res == -EINVAL)
+		res = skel_load(edge, edge->skel, settings, max_lines, false, out);
+	if (res)
+		datapath_message(err, err_len, "the kernel refused the edge's program: %s",
+				 strerror(-res));
+	return res;
+}
+
+int edge_use_next(struct edge *edge, struct edge_bpf *skel, const struct tw_edge_settings *settings,
+		  uint32_t max_lines, char *err, size_t err_len)
+{
+	struct edge_bpf *before = edge->skel;
+	int res;
+
+	edge->skel = skel;
+	res = edge_switch(edge, err, err_len);
+	if (!res && edge->pin_dir[0])
+		res = maps_pin_missing(edge);
+	if (res) {
+		/* Back on those that were switched; they were there a moment ago. */
+		edge->skel = before;
+		edge_links_update(edge, edge_prog_fd(edge));
+		edge_bpf__destroy(skel);
+		return res;
+	}
+	edge->settings = *settings;
+	if (max_lines)
+		edge->max_lines = max_lines;
+	edge_bpf__destroy(before);
+	return 0;
+}
+
+int edge_skel_map(const struct edge_bpf *skel, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(skel->obj, name);
+}
+
+void edge_skel_close(struct edge_bpf *skel)
+{
+	edge_bpf__destroy(skel);
 }
 
 static int edge_prepare(struct edge *edge, const struct edge_options *opts, char *err,
@@ -183,12 +239,10 @@ static int edge_prepare(struct edge *edge, const struct edge_options *opts, char
 				 strerror(-res));
 		return res;
 	}
-	res = edge_load(edge, NULL, &edge->settings, &edge->skel);
-	if (res) {
-		datapath_message(err, err_len, "the kernel refused the edge's program: %s",
-				 strerror(-res));
+	edge->max_lines = EDGE_LINES_MIN;
+	res = edge_load_next(edge, &edge->settings, edge->max_lines, &edge->skel, err, err_len);
+	if (res)
 		return res;
-	}
 	/* Taken over or new: NOEXIST has no meaning for an array, and the value is the same. */
 	if (bpf_map_update_elem(bpf_map__fd(edge->skel->maps.tw_edge_config), &zero, &config,
 				BPF_ANY))
@@ -241,29 +295,13 @@ int edge_switch(struct edge *edge, char *err, size_t err_len)
 int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char *err,
 		size_t err_len)
 {
-	struct edge_bpf *skel, *before = edge->skel;
+	struct edge_bpf *skel;
 	int res;
 
 	if (!memcmp(settings, &edge->settings, sizeof(*settings)))
 		return 0;
-	res = edge_load(edge, before, settings, &skel);
-	if (res) {
-		datapath_message(err, err_len, "the kernel refused the edge's program: %s",
-				 strerror(-res));
-		return res;
-	}
-	edge->skel = skel;
-	res = edge_switch(edge, err, err_len);
-	if (!res && edge->pin_dir[0])
-		res = maps_pin_missing(edge);
-	if (res) {
-		edge->skel = before;
-		edge_bpf__destroy(skel);
-		return res;
-	}
-	edge->settings = *settings;
-	edge_bpf__destroy(before);
-	return 0;
+	res = edge_load_next(edge, settings, 0, &skel, err, err_len);
+	return res ?: edge_use_next(edge, skel, settings, 0, err, err_len);
 }
 
 /* ---- counts and names ---------------------------------------------------------------------- */
@@ -314,5 +352,5 @@ int edge_prog_fd(const struct edge *edge)
 
 int edge_map_fd(const struct edge *edge, const char *name)
 {
-	return bpf_object__find_map_fd_by_name(edge->skel->obj, name);
+	return edge_skel_map(edge->skel, name);
 }

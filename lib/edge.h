@@ -36,7 +36,7 @@ void edge_close(struct edge *edge);
 int edge_switch(struct edge *edge, char *err, size_t err_len);
 /*
  * The same maps under a program with other settings: loaded first, then switched as above. On
- * failure the program of before stays everywhere, or, when a switch failed, on some devices.
+ * failure the program of before stays everywhere.
  */
 int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char *err,
 		size_t err_len);

@@ -28,10 +28,11 @@ static __always_inline int edge_drop(const struct edge_packet *p, __u32 counter)
 	return XDP_DROP;
 }
 
-/* With a constant index, so that the jump costs no bounds check and an empty slot next to nothing. */
+/* Counted under the rule that allows it, if one does. */
 static __always_inline int edge_pass(struct xdp_md *xdp, const struct edge_packet *p, __u32 counter)
 {
-	edge_count(counter, p->len);
+	edge_count(edge_allowed(p) ? p->class & TW_EDGE_CLASS_NUMBER : counter, p->len);
+	/* With a constant index the jump costs no bounds check, and an empty slot next to nothing. */
 	bpf_tail_call_static(xdp, &tw_edge_next, 0);
 	return XDP_PASS;
 }

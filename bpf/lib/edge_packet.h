@@ -30,19 +30,26 @@ enum edge_packet_flags {
 	EDGE_OPTIONS = 1 << 2,	  /* IPv4 options, or IPv6 extension headers */
 	EDGE_ICMP_ERROR = 1 << 3, /* the packet that it is about begins at l4_off + 8 */
 	EDGE_NO_PORTS = 1 << 4,	  /* a protocol without ports: both 0 */
+	EDGE_BAD_LENGTH = 1 << 5, /* UDP whose length is not that of the packet */
 };
 
 struct edge_packet {
 	struct tw_tuple tuple; /* ICMP echo: both ports are the identifier */
 	__u32 len;	       /* of the whole frame, fragments (xdp.frags) with it */
-	__u16 l3_off;	       /* from the start of the frame */
+	__u16 class;	       /* what the filter says of it: TW_EDGE_CLASS_*, 0: nothing */
 	__u16 l4_off;	       /* edge_packet_rest() and later */
 	__be32 frag_id;	       /* of a fragment; IPv4: 16 bits */
 	__u8 tcp;	       /* TCP flags as on the wire */
 	__u8 flags;	       /* enum edge_packet_flags */
 	__u8 icmp_type;
-	__u8 icmp_code;
+	__u8 l3_off; /* from the start of the frame */
 };
+
+/* A rule allows it: neither filter nor limits hold. */
+static __always_inline bool edge_allowed(const struct edge_packet *p)
+{
+	return (p->class & TW_EDGE_CLASS_KIND) == TW_EDGE_CLASS_ALLOW;
+}
 
 struct edge_vlan {
 	__be16 tci;
@@ -93,7 +100,7 @@ static __always_inline __u32 edge_packet_ip(struct xdp_md *xdp, struct edge_pack
 		proto = vlan->proto;
 		off += sizeof(*vlan);
 	}
-	p->l3_off = (__u16)off;
+	p->l3_off = (__u8)off;
 	l3 = data + off;
 	if (likely(proto == bpf_htons(ETH_P_IP))) {
 		struct iphdr *ip = l3;
@@ -197,8 +204,18 @@ static __always_inline __u32 edge_packet_ip6(void *data, void *end, const struct
 	return 0;
 }
 
+/* A UDP length is that of the packet; a first fragment's, that of all fragments. */
+static __always_inline void edge_packet_udp_length(__be16 len, __u32 l4_len, struct edge_packet *p)
+{
+	if (p->tuple.proto != PROTO_UDP || p->flags & EDGE_FRAG_FIRST)
+		return;
+	if (bpf_ntohs(len) != l4_len)
+		p->flags |= EDGE_BAD_LENGTH;
+}
+
 /* Ports of the transport header at l4_off, the TCP flags, or the ICMP type and identifier. */
-static __always_inline __u32 edge_packet_l4(void *l4, void *end, struct edge_packet *p)
+static __always_inline __u32 edge_packet_l4(void *l4, void *end, __u32 l4_len,
+					    struct edge_packet *p)
 {
 	struct tcphdr_start {
 		__be16 sport;
@@ -230,6 +247,8 @@ static __always_inline __u32 edge_packet_l4(void *l4, void *end, struct edge_pac
 	case PROTO_SCTP:
 		if (l4 + 8 > end)
 			return TW_EDGE_TRUNCATED;
+		if (tw_edge_settings.drop & TW_EDGE_DROP_BAD_LENGTH)
+			edge_packet_udp_length(((__be16 *)l4)[2], l4_len, p);
 		p->tuple.sport = tcp->sport;
 		p->tuple.dport = tcp->dport;
 		return 0;
@@ -240,7 +259,6 @@ static __always_inline __u32 edge_packet_l4(void *l4, void *end, struct edge_pac
 		if ((void *)(icmp + 1) > end)
 			return TW_EDGE_TRUNCATED;
 		p->icmp_type = icmp->type;
-		p->icmp_code = icmp->code;
 		if (icmp_classify(p->tuple.proto, icmp->type) == ICMP_CLASS_ECHO)
 			p->tuple.sport = p->tuple.dport = icmp->id;
 		else if (icmp_classify(p->tuple.proto, icmp->type) == ICMP_CLASS_ERROR)
@@ -258,7 +276,7 @@ static __always_inline __u32 edge_packet_l4(void *l4, void *end, struct edge_pac
 static __always_inline __u32 edge_packet_rest(struct xdp_md *xdp, struct edge_packet *p)
 {
 	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
-	__u32 l3_off = p->l3_off, l4_off, reason;
+	__u32 l3_off = p->l3_off, l4_off, l3_len, reason;
 	void *l3;
 
 	if (offset_beyond(&l3_off,
@@ -269,17 +287,20 @@ static __always_inline __u32 edge_packet_rest(struct xdp_md *xdp, struct edge_pa
 		if (l3 + sizeof(struct iphdr) > end)
 			return TW_EDGE_TRUNCATED;
 		reason = edge_packet_ip4(l3, p);
+		l3_len = bpf_ntohs(((struct iphdr *)l3)->tot_len);
 	} else {
 		if (l3 + sizeof(struct ipv6hdr) > end)
 			return TW_EDGE_TRUNCATED;
 		reason = edge_packet_ip6(data, end, l3, p);
+		l3_len = bpf_ntohs(((struct ipv6hdr *)l3)->payload_len) +
+			 (__u32)sizeof(struct ipv6hdr);
 	}
 	if (reason || p->flags & EDGE_FRAG_LATER)
 		return reason;
 	l4_off = p->l4_off;
 	if (offset_beyond(&l4_off, EDGE_HEADERS_MAX))
 		return TW_EDGE_EXT_HEADERS;
-	return edge_packet_l4(data + l4_off, end, p);
+	return edge_packet_l4(data + l4_off, end, l3_len - (l4_off - l3_off), p);
 }
 
 #endif
