@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * How often programs run and for how long. The kernel counts only while somebody holds a descriptor for
- * it, because the two looks at the clock cost some 30 ns a run; here it is held as long as somebody asks.
+ * it, because the two looks at the clock cost some 80 ns a run; here it is held as long as somebody asks.
  */
 #include <bpf/bpf.h>
 #include <dirent.h>

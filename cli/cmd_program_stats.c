@@ -181,7 +181,7 @@ const struct cli_command cmd_program_stats = {
 	.summary = "show how often programs run and how long that takes, live",
 	.details =
 		"The kernel counts only while this runs, for all programs of the machine, which\n"
-		"makes each run some 30 ns longer. NS/RUN is an average over the interval, with\n"
+		"makes each run some 80 ns longer. NS/RUN is an average over the interval, with\n"
 		"what the program tail calls. q ends.\n",
 	.options = stats_options,
 	.examples = "  towpath program stats\n"

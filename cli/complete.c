@@ -5,10 +5,12 @@
  */
 #include "cli.h"
 
+#include <net/if.h>
 #include <string.h>
 #include <towpath/map.h>
 
 #include "datapath.h"
+#include "userprog.h"
 
 /* A person waits for it. */
 #define AGENT_MS 300u
@@ -133,6 +135,41 @@ static void offer_identities(struct cli *cli, const char *begin)
 	}
 }
 
+/* Names of what was attached. */
+static void offer_programs(struct cli *cli, const char *begin)
+{
+	cleanup_(cleanup_json) json_t *reply = ask(cli, "/v1/programs");
+	size_t i;
+	json_t *program;
+
+	json_array_foreach(json_object_get(reply, "items"), i, program)
+		offer(cli_str(program, "name"), begin);
+}
+
+static void offer_neighbours(struct cli *cli, const char *begin)
+{
+	offer("towpath", begin);
+	offer_programs(cli, begin);
+}
+
+static void offer_hooks(const char *begin)
+{
+	for (const struct userprog_point *p = NULL; (p = userprog_point_next(p));)
+		/* The two that devices and cgroups share once. */
+		if (p->attach != BPF_XDP && p->attach != BPF_CGROUP_SOCK_OPS &&
+		    !userprog_point_is_tc(p))
+			offer(p->name, begin);
+}
+
+static void offer_devices(const char *begin)
+{
+	struct if_nameindex *all = if_nameindex();
+
+	for (const struct if_nameindex *i = all; i && i->if_index; i++)
+		offer(i->if_name, begin);
+	if_freenameindex(all);
+}
+
 /* ---- arguments of options -------------------------------------------------------------------- */
 
 static void offer_reasons(const char *begin)
@@ -193,6 +230,12 @@ static void offer_argument(struct cli *cli, const struct typed *t, const char *b
 		offer_reasons(begin);
 	else if (!strcmp(option, "policy"))
 		offer_objects(cli, "networkpolicies", &anywhere, begin);
+	else if (!strcmp(option, "xdp") || !strcmp(option, "tc") || !strcmp(option, "device"))
+		offer_devices(begin);
+	else if (!strcmp(option, "endpoint"))
+		offer_endpoints(cli, &anywhere, begin);
+	else if (!strcmp(option, "before") || !strcmp(option, "after"))
+		offer_neighbours(cli, begin);
 	else if (!strcmp(option, "from") || !strcmp(option, "to") || !strcmp(option, "with"))
 		offer_ends(cli, t, begin);
 }
@@ -254,6 +297,13 @@ static void offer_operand(struct cli *cli, const struct typed *t, const char *be
 		offer_words(t->command->words, begin);
 	else if (!strncmp(name, "map ", 4) && strcmp(name, "map list") && !t->operands)
 		tw_map_each(offer_map, (void *)begin);
+	else if (!strcmp(name, "program attach") && t->operands == 1)
+		offer_hooks(begin);
+	else if (!strcmp(name, "program detach") ||
+		 (!t->operands &&
+		  (!strcmp(name, "program show") || !strcmp(name, "program stats") ||
+		   !strcmp(name, "program replace"))))
+		offer_programs(cli, begin);
 	else if (of_kind && (!strncmp(t->first, "endpoint", 8) || !strcmp(t->first, "ep")))
 		offer_endpoints(cli, t, begin);
 	else if (of_kind && (!strncmp(t->first, "identit", 7) || !strcmp(t->first, "id")))

@@ -143,9 +143,6 @@ int userprog_fd(const struct userprog *p);
  * nothing is used again. Program arrays and constants belong to the program, and are always new.
  */
 int userprog_load(struct userprog *p, const char *maps, bool new_maps, char *err, size_t err_len);
-/* What the verifier said last, when userprog_load() returned -EACCES; borrowed, may be "". */
-const char *userprog_log(const struct userprog *p);
-
 /*
  * Pins the program as DIR/prog_<generation> and the maps below DIR/maps, making the folders. On
  * failure nothing is left; -EEXIST, without a sentence: there is such a folder.

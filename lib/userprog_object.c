@@ -13,6 +13,7 @@
 #include "datapath_internal.h"
 #include "hear.h"
 #include "userprog_internal.h"
+#include "verifier_explain.h"
 
 #define LOG_BYTES (256u << 10) /* of the verifier's words; their end is what counts */
 #define NAMES_SHOWN 5u
@@ -199,44 +200,51 @@ int userprog_fd(const struct userprog *p)
 	return bpf_program__fd(p->prog);
 }
 
-const char *userprog_log(const struct userprog *p)
-{
-	return p->log;
-}
-
 /* ---- loading ----------------------------------------------------------------------------------- */
 
-/* The line that says why: the last but for statistics. *len: its length. */
-static const char *log_reason(const char *log, size_t *len)
+/* The program that libbpf was at: "prog 'count': BPF program load failed: ..." */
+static void refused_name(const struct userprog *p, const char *said, char name[64])
 {
-	static const char *const numbers[] = { "processed ", "verification time ", "stack depth " };
-	const char *reason = NULL;
+	if (sscanf(said, "prog '%63[^']'", name) != 1)
+		snprintf(name, 64, "%s", userprog_program(p));
+}
 
-	for (const char *line = log; *line;) {
-		size_t n = strcspn(line, "\n");
-		bool skip = !n;
+/* What the verifier said, in the words of `towpath program check`; false: it said nothing. */
+static bool refusal_words(const struct userprog *p, const char *said, char *err, size_t err_len)
+{
+	struct verifier_log *log = calloc(1, sizeof(*log));
+	struct verifier_explanation *why = calloc(1, sizeof(*why));
+	char name[64], place[128] = "";
+	bool told;
 
-		for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-			skip |= !strncmp(line, numbers[i], strlen(numbers[i]));
-		if (!skip) {
-			reason = line;
-			*len = n;
-		}
-		line += n + (line[n] == '\n');
+	if (log)
+		verifier_log_read(p->log, strnlen(p->log, LOG_BYTES), log);
+	told = log && why && log->n_messages;
+	if (told) {
+		const char *file = strrchr(log->source.file, '/');
+
+		verifier_explain(log, NULL, why);
+		refused_name(p, said, name);
+		if (log->source.line)
+			snprintf(place, sizeof(place), ", at %.64s:%u",
+				 file ? file + 1 : log->source.file, log->source.line);
+		snprintf(err, err_len,
+			 "the kernel's verifier refuses %s%s: it %.250s; 'towpath program check "
+			 "%.64s' says why, and what to do",
+			 name, place,
+			 strcmp(why->kind, "unknown") ? why->title
+						      : log->messages[log->n_messages - 1],
+			 p->file);
 	}
-	return reason;
+	free(log);
+	free(why);
+	return told;
 }
 
 static int load_fail(const struct userprog *p, int res, const char *said, char *err, size_t err_len)
 {
-	size_t len = 0;
-	const char *reason = log_reason(p->log, &len);
-
-	if (reason) {
-		snprintf(err, err_len, "the kernel's verifier refuses %s: %.*s",
-			 userprog_program(p), (int)(len < 300 ? len : 300), reason);
+	if (refusal_words(p, said, err, err_len))
 		return -EACCES;
-	}
 	snprintf(err, err_len, "%s cannot be loaded: %s", p->file, *said ? said : strerror(-res));
 	return -EINVAL;
 }

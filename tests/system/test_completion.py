@@ -13,6 +13,7 @@ import time
 
 import pytest
 from node import Node, binary, pod_object, policy_object
+from program import build, counter, scratch
 
 TOWPATH = pathlib.Path(binary("towpath"))
 
@@ -106,6 +107,9 @@ def test_words_of_the_program(tmp_path):
     assert bash("cni", "") >= {"install", "uninstall"}
     assert bash("program", "bu") == {"build"}
     assert bash("program", "build", "--out") == {"--output"}
+    assert bash("program", "attach", "a.o", "--cgroup", "/x", "conn") == {"connect4", "connect6"}
+    assert bash("program", "attach", "a.o", "--tc", "eth0", "e") == {"egress"}
+    assert "lo" in bash("program", "list", "--device", "")
     (tmp_path / "count.c").touch()
     assert bash("program", "build", f"{tmp_path}/co") == {f"{tmp_path}/count.c"}
     assert bash("program", "build", "-o", f"{tmp_path}/co") == {f"{tmp_path}/count.c"}
@@ -126,6 +130,12 @@ def test_names_of_the_agent(node):
     assert offered("explain", "--from", "sh") == {"shop/db"}
     assert offered("flows", "--to", "w") == {"world"}
     assert offered("flows", "--policy", "shop/c") == {"shop/closed"}
+    assert offered("program", "list", "--endpoint", "sh") == {"shop/db"}
+    node.towpath("program", "attach", build(scratch(), counter()), "--tc", "up0", "ingress")
+    for command in ("show", "stats", "replace", "detach"):
+        assert offered("program", command, "") >= {"count"}, command
+    assert offered("program", "attach", "a.o", "--before", "") == {"count", "towpath"}
+    node.towpath("program", "detach", "count")
     # The agent that an option names is asked.
     assert bash("get", "--socket", node.socket, "endpoints", "shop/") == {"shop/db"}
     assert bash("--socket", node.socket, "get", "endpoints", "shop/") == {"shop/db"}

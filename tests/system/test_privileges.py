@@ -6,6 +6,7 @@ import re
 
 import pytest
 from node import REPO, Node, namespace_object, policy_object
+from program import build, counter, scratch
 from traffic import QUIET, tcp_works, udp_ask, wait_for
 
 NUMBERS = {
@@ -72,8 +73,15 @@ def test_works_with_exactly_these(family):
         node.netns.ip(f"addr del {old}/{bits} dev up0", f"addr add {other}/{bits} dev up0",
                       f"route replace default via {node.outside.ip(family)}")  # fmt: skip
         assert wait_for(lambda: udp_ask(web, node.outside, family, seconds=QUIET), 10)
+        seen = build(scratch(), counter())
+        node.towpath("program", "attach", seen, "--tc", "up0", "ingress")
+        node.towpath("program", "attach", seen, "--endpoint", "shop/web", "egress", "--name", "web")
+        assert node.towpath("program", "list").stdout.count("user: ") == 2
+        assert "count" in node.towpath("program", "stats", "--interval", "100ms").stdout
         node.restart()
         assert not tcp_works(web, db, family, seconds=QUIET)
+        node.towpath("program", "replace", "count", seen)
+        node.towpath("program", "detach", "count", "web")
         node.del_pod(db)
         assert node.stop() == 0
         done = node.netns.run(*node.argv("--uninstall"))

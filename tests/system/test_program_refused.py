@@ -152,13 +152,15 @@ def test_section_and_hook(refused, good):
         refused(connect6, "--cgroup", group.path, "connect7", says="there is no hook connect7 for a cgroup")
 
 
-def test_verifier(refused, node):
-    loop = build(FOLDER, counter(body="for (volatile int i = 0; ; i++) count_one();"))
-    refused(loop, *TC, says="the kernel's verifier refuses count: ")
-    blind = build(FOLDER, counter(body="return *(int *)(long)(ctx->data);"))
-    refused(blind, *TC, says="the kernel's verifier refuses count: R1 offset is outside of the packet")
+def test_verifier(refused):
+    """The place and what is wrong there; `towpath program check` says more."""
+    loop = build(FOLDER, counter(body="for (volatile int i = 0; ; i++) count_one();"), "loop")
+    refused(loop, *TC, says="the kernel's verifier refuses count, at loop")
+    blind = build(FOLDER, counter(body="return *(int *)(long)(ctx->data);"), "blind")
+    refused(blind, *TC, says="it uses packet bytes from 0 on (4 of them)")
+    refused(blind, *TC, says=f"'towpath program check {blind.name}' says why")
     licence = build(FOLDER, counter(body="bpf_get_current_task();").replace('"GPL"', '"Proprietary"'))
-    refused(licence, *TC, says="cannot call GPL-restricted function from non-GPL compatible program")
+    refused(licence, *TC, says="the kernel's verifier refuses count")
     none = build(FOLDER, GOOD.replace("__uint(max_entries, 1)", "__uint(max_entries, 0)"))
     refused(none, *TC, says="cannot be loaded: ")
 
@@ -229,7 +231,7 @@ def test_replacement_that_is_refused_leaves_the_old_one(refused, node, good):
     xdp = build(FOLDER, counter("x", "xdp", "XDP_PASS"))
     blind = build(FOLDER, counter(body="return *(int *)(long)(ctx->data);"))
     refused("count", xdp, command=("replace",), says='must be in SEC("tc")')
-    refused("count", blind, command=("replace",), says="verifier refuses count")
+    refused("count", blind, command=("replace",), says="the kernel's verifier refuses count")
     refused("count", "/bin/sh", command=("replace",), says="sh is for ")
     assert programs(node) == before
     assert not list(node.run_dir.glob("bpf/programs/count/new"))
