@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * `./bench.sh edge`: cost of a frame in the shipped XDP program. edge.c has the options, the runs
+ * and the output; edge_balance.c the cases of the balancer.
+ */
+#ifndef BENCH_EDGE_H
+#define BENCH_EDGE_H
+
+#include <edge_balance_lab.h>
+
+struct edge_wrap_bpf;
+
+struct edge_bench {
+	struct edge_wrap_bpf *wrap;
+	const char *only; /* --case */
+	unsigned int runs;
+	bool json;
+	int failed; /* cases that did not take their path */
+};
+
+struct edge_case {
+	const char *name;
+	int prog_fd;
+	int family;
+	const struct spec *frame;
+	uint32_t flows;	 /* random ones, a power of two; 0: one */
+	bool grows;	 /* it puts a header in front */
+	uint32_t action; /* what must become of it */
+	double goal_ns;	 /* 0: none */
+	const char *note;
+};
+
+bool edge_case_wanted(const struct edge_bench *b, const char *name);
+/* Runs it and prints the line. */
+void edge_case_run(struct edge_bench *b, const struct edge_case *c);
+
+void edge_balance_cases(struct edge_bench *b);
+
+#endif
