@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,6 +44,36 @@ static int windows_open(struct edge_balance *eb)
 			return res;
 	}
 	return 0;
+}
+
+static int maps_open(struct edge_balance *eb)
+{
+	const struct {
+		int *fd;
+		const char *map;
+	} all[] = {
+		{ &eb->maglev_fd, "tw_edge_maglev" },	    { &eb->conns_fd, "tw_edge_conns" },
+		{ &eb->nats_fd, "tw_edge_nats" },	    { &eb->quic_fd, "tw_edge_quic" },
+		{ &eb->count_fd, "tw_edge_backend_count" },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		*all[i].fd = -1;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		*all[i].fd = fcntl(edge_map_fd(eb->edge, all[i].map), F_DUPFD_CLOEXEC, 3);
+		if (*all[i].fd < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static void maps_close(struct edge_balance *eb)
+{
+	const int fds[] = { eb->maglev_fd, eb->conns_fd, eb->nats_fd, eb->quic_fd, eb->count_fd };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 /* An element of tw_edge_maglev does not begin at a page. */
@@ -86,15 +117,10 @@ int edge_balance_open(struct edge_balance **out, struct edge *edge)
 	if (!eb)
 		return -ENOMEM;
 	eb->edge = edge;
-	res = windows_open(eb);
-	eb->maglev_fd = edge_map_fd(edge, "tw_edge_maglev");
-	eb->conns_fd = edge_map_fd(edge, "tw_edge_conns");
-	eb->nats_fd = edge_map_fd(edge, "tw_edge_nats");
-	eb->quic_fd = edge_map_fd(edge, "tw_edge_quic");
-	eb->count_fd = edge_map_fd(edge, "tw_edge_backend_count");
-	if (!res && (eb->maglev_fd < 0 || eb->conns_fd < 0 || eb->nats_fd < 0 || eb->quic_fd < 0 ||
-		     eb->count_fd < 0))
-		res = -ENOENT;
+	eb->hz = edge->settings.hz;
+	res = maps_open(eb);
+	if (!res)
+		res = windows_open(eb);
 	for (uint16_t i = 1; !res && i < TW_EDGE_SERVICES; i++)
 		if (service_at(eb, i)->name)
 			res = table_map(eb, i);
@@ -117,6 +143,7 @@ void edge_balance_close(struct edge_balance *eb)
 	window_close(&eb->fronts);
 	window_close(&eb->services);
 	window_close(&eb->backends);
+	maps_close(eb);
 	free(eb);
 }
 
@@ -220,7 +247,7 @@ static int plan_number(struct edge_balance *eb, struct fronts_plan *plan)
 	return 0;
 }
 
-static void mask_make(uint8_t len, union tw_addr *out)
+void edge_mask_make(uint8_t len, union tw_addr *out)
 {
 	*out = (union tw_addr){};
 	for (uint8_t i = 0; i < len; i++)
@@ -231,7 +258,7 @@ static int plan_index(const struct fronts_plan *plan, struct tw_edge_index *inde
 {
 	*index = (struct tw_edge_index){ .any_port = plan->any_port, .n_prefixes = plan->n_lens };
 	for (uint32_t i = 0; i < plan->n_lens; i++)
-		mask_make(plan->lens[i], &index->mask[i]);
+		edge_mask_make(plan->lens[i], &index->mask[i]);
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct tw_edge_front *f = &plan->value[i];
 		uint32_t h = tw_edge_front_hash(&f->addr, f->port, f->proto), step = 0;
@@ -377,7 +404,7 @@ int edge_service_idle(struct edge_balance *eb, uint16_t service, uint32_t second
 {
 	if (!service || service >= TW_EDGE_SERVICES || !eb->tables[service].table)
 		return -ENOENT;
-	service_at(eb, service)->idle = seconds * eb_hz(eb);
+	service_at(eb, service)->idle = seconds * eb->hz;
 	return 0;
 }
 
@@ -428,7 +455,7 @@ int edge_service_turn(struct edge_balance *eb, uint16_t service,
 	for (uint32_t i = 0; !res && i < TW_MAGLEV_SIZE; i++)
 		changed += table->word[i] && word_turn(table->word[i], fresh[i]) != table->word[i];
 	if (!res && changed) {
-		__atomic_store_n(&s->learn_until, now + learn * eb_hz(eb), __ATOMIC_RELEASE);
+		__atomic_store_n(&s->learn_until, now + learn * eb->hz, __ATOMIC_RELEASE);
 		s->changed = now;
 		eb->tables[service].generation++;
 	}

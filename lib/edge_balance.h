@@ -3,14 +3,14 @@
  * User side of the edge's balancer: frontends, Maglev tables and backends in the maps of an open
  * edge, and what becomes of connections while they change. The maps are the only memory: whoever
  * opens them later goes on where the last one stopped. Who may call what: everything from one
- * thread, but for edge_balance_walk().
+ * thread, but for edge_walk_run().
  *
  * A change, step by step, each of which leaves every packet with one answer:
  *
  *	edge_backend_set()	a new backend stands ready, and nothing leads to it
  *	edge_service_turn()	new flows go by the new table; entries that changed are open
- *	edge_balance_walk(),	every few seconds: remembered connections that ended go; entries
- *	edge_balance_settle()	that need no memory any more are closed
+ *	edge_walk_run(),	every few seconds: remembered connections that ended go; entries
+ *	edge_walk_settle()	that need no memory any more are closed
  *	edge_service_forget()	a backend's time to drain is over: nothing leads to it any more
  */
 #ifndef TOWPATH_EDGE_BALANCE_H
@@ -104,6 +104,7 @@ int edge_balance_counter(struct edge_balance *eb, enum tw_edge_balance_counter c
 
 /* What a walk over the remembered and the translated connections found. */
 struct edge_walk {
+	struct edge_balance *eb;
 	uint32_t now; /* jiffies when it began */
 	uint32_t generation[TW_EDGE_SERVICES];
 	uint8_t *held[TW_EDGE_SERVICES];  /* bit an entry: some flow's backend is not its `now` */
@@ -112,13 +113,15 @@ struct edge_walk {
 	uint32_t deleted;
 };
 
+/* A walk that begins now. */
+int edge_walk_new(struct edge_balance *eb, struct edge_walk **out);
 /*
  * Deletes what is over: idle too long, closed, of a backend that is no more. Any thread, as long
- * as no service is cleared meanwhile. The walk is freed by edge_walk_free().
+ * as no service is cleared meanwhile and the handle stays open; the edge may be closed.
  */
-int edge_balance_walk(struct edge_balance *eb, struct edge_walk **out);
+int edge_walk_run(struct edge_walk *walk);
 /* Closes what may be. *open (may be NULL): entries that are open still, of all services. */
-int edge_balance_settle(struct edge_balance *eb, const struct edge_walk *walk, uint32_t *open);
+int edge_walk_settle(const struct edge_walk *walk, uint32_t *open);
 void edge_walk_free(struct edge_walk *walk);
 
 /* ---- decapsulation ----------------------------------------------------------------------------- */
@@ -127,6 +130,8 @@ struct edge_prefix_mask {
 	union tw_addr addr;
 	union tw_addr mask;
 };
+/* The mask of a prefix whose length is in bits of 128. */
+void edge_mask_make(uint8_t len, union tw_addr *out);
 /* Who may send encapsulated packets to this node; at most TW_EDGE_DECAP_SOURCES. */
 int edge_decap_set(struct edge *edge, const struct edge_prefix_mask *from, size_t n);
 

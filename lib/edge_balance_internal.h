@@ -8,8 +8,9 @@
 
 struct edge_balance {
 	struct edge *edge; /* borrowed */
+	uint32_t hz;
 	struct window balance, index, fronts, services, backends;
-	int maglev_fd, conns_fd, nats_fd, quic_fd, count_fd; /* the edge's */
+	int maglev_fd, conns_fd, nats_fd, quic_fd, count_fd; /* of its own, as walks use some */
 	struct mapped_table {
 		struct tw_maglev *table; /* NULL: the service is free */
 		void *map;
@@ -32,11 +33,6 @@ static inline struct tw_edge_service *service_at(struct edge_balance *eb, uint16
 static inline struct tw_edge_backend *backend_at(struct edge_balance *eb, uint16_t backend)
 {
 	return window_at(&eb->backends, backend);
-}
-
-static inline uint32_t eb_hz(const struct edge_balance *eb)
-{
-	return eb->edge->settings.hz;
 }
 
 /* jiffies, low 32 bits. */

@@ -189,31 +189,38 @@ static int nat_visit(struct pass *pass, const void *key, const void *value)
 
 /* ---- the walk ------------------------------------------------------------------------------ */
 
-int edge_balance_walk(struct edge_balance *eb, struct edge_walk **out)
+int edge_walk_new(struct edge_balance *eb, struct edge_walk **out)
 {
 	struct edge_walk *walk = calloc(1, sizeof(*walk));
-	struct pass pass = { .eb = eb, .walk = walk, .hz = eb_hz(eb) };
 	int res;
 
 	if (!walk)
 		return -ENOMEM;
-	for (uint16_t i = 0; i < TW_EDGE_SERVICES; i++)
-		walk->generation[i] = __atomic_load_n(&eb->tables[i].generation, __ATOMIC_ACQUIRE);
+	walk->eb = eb;
 	res = eb_now(eb, &walk->now);
-	pass.visit = conn_visit;
-	if (!res)
-		res = map_pass(&pass, eb->conns_fd, sizeof(struct tw_edge_conn_key),
-			       sizeof(struct tw_edge_conn));
-	pass.visit = nat_visit;
-	if (!res)
-		res = map_pass(&pass, eb->nats_fd, sizeof(struct tw_edge_nat_key),
-			       sizeof(struct tw_edge_nat));
 	if (res) {
-		edge_walk_free(walk);
+		free(walk);
 		return res;
 	}
+	for (uint16_t i = 0; i < TW_EDGE_SERVICES; i++)
+		walk->generation[i] = eb->tables[i].generation;
 	*out = walk;
 	return 0;
+}
+
+int edge_walk_run(struct edge_walk *walk)
+{
+	struct pass pass = {
+		.eb = walk->eb, .walk = walk, .hz = walk->eb->hz, .visit = conn_visit
+	};
+	int res = map_pass(&pass, walk->eb->conns_fd, sizeof(struct tw_edge_conn_key),
+			   sizeof(struct tw_edge_conn));
+
+	pass.visit = nat_visit;
+	if (!res)
+		res = map_pass(&pass, walk->eb->nats_fd, sizeof(struct tw_edge_nat_key),
+			       sizeof(struct tw_edge_nat));
+	return res;
 }
 
 void edge_walk_free(struct edge_walk *walk)
@@ -260,8 +267,9 @@ static uint32_t table_settle(struct edge_balance *eb, uint16_t service, const ui
 	return open;
 }
 
-int edge_balance_settle(struct edge_balance *eb, const struct edge_walk *walk, uint32_t *open)
+int edge_walk_settle(const struct edge_walk *walk, uint32_t *open)
 {
+	struct edge_balance *eb = walk->eb;
 	uint32_t n = 0, left;
 
 	for (uint16_t i = 1; i < TW_EDGE_SERVICES; i++) {

@@ -494,6 +494,10 @@ int nl_route_parse(const struct nlmsghdr *nlh, struct nl_route *out)
 			route.has_gateway = true;
 			route.gateway = attr_get_addr(attr);
 			break;
+		case RTA_PREFSRC:
+			route.has_source = true;
+			route.source = attr_get_addr(attr);
+			break;
 		case RTA_OIF:
 			route.oif = mnl_attr_get_u32(attr);
 			break;
@@ -614,42 +618,84 @@ int nl_route_to(struct nl *nl, const union tw_addr *addr, struct nl_route *out)
 	return 0;
 }
 
-struct neigh_want {
-	const uint8_t *mac;
-	bool found;
+struct neigh {
+	uint16_t state; /* NUD_*; 0: no answer */
+	bool has_mac;
+	uint8_t mac[6];
 };
 
 static int neigh_cb(const struct nlmsghdr *nlh, void *arg)
 {
 	const struct ndmsg *ndm = mnl_nlmsg_get_payload(nlh);
-	struct neigh_want *want = arg;
+	struct neigh *neigh = arg;
 	const struct nlattr *attr;
 
-	if (nlh->nlmsg_type != RTM_NEWNEIGH || !(ndm->ndm_state & NUD_PERMANENT))
+	if (nlh->nlmsg_type != RTM_NEWNEIGH)
 		return MNL_CB_OK;
+	neigh->state = ndm->ndm_state;
 	attr_each_msg(attr, nlh, sizeof(*ndm)) {
-		if (mnl_attr_get_type(attr) == NDA_LLADDR && mnl_attr_get_payload_len(attr) == 6)
-			want->found = !memcmp(mnl_attr_get_payload(attr), want->mac, 6);
+		if (mnl_attr_get_type(attr) != NDA_LLADDR || mnl_attr_get_payload_len(attr) != 6)
+			continue;
+		memcpy(neigh->mac, mnl_attr_get_payload(attr), 6);
+		neigh->has_mac = true;
 	}
 	return MNL_CB_OK;
 }
 
-int nl_neigh_check(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, const uint8_t mac[6])
+static struct nlmsghdr *neigh_put(struct nl_batch *b, uint16_t type, uint16_t flags,
+				  uint32_t ifindex, const union tw_addr *addr, const char *what)
 {
-	struct neigh_want want = { .mac = mac };
-	struct nl_batch b;
 	struct nlmsghdr *nlh;
 	struct ndmsg *ndm;
-	int rc;
 
-	nl_batch_begin(&b);
-	nlh = nl_batch_put(&b, RTM_GETNEIGH, 0, "look up the neighbour");
+	nl_batch_begin(b);
+	nlh = nl_batch_put(b, type, flags, what);
 	ndm = mnl_nlmsg_put_extra_header(nlh, sizeof(*ndm));
 	ndm->ndm_family = addr_family(addr);
 	ndm->ndm_ifindex = (int)ifindex;
 	attr_put_addr(nlh, NDA_DST, addr);
-	rc = nl_batch_send(nl, &b, neigh_cb, &want, NULL, 0);
+	return nlh;
+}
+
+static int neigh_find(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, struct neigh *out)
+{
+	struct nl_batch b;
+
+	neigh_put(&b, RTM_GETNEIGH, 0, ifindex, addr, "look up the neighbour");
+	return nl_batch_send(nl, &b, neigh_cb, out, NULL, 0);
+}
+
+int nl_neigh_check(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, const uint8_t mac[6])
+{
+	struct neigh neigh = {};
+	int rc = neigh_find(nl, ifindex, addr, &neigh);
+
 	if (rc)
 		return rc;
-	return want.found ? 0 : -ENOENT;
+	return neigh.state & NUD_PERMANENT && neigh.has_mac && !memcmp(neigh.mac, mac, 6) ? 0
+											  : -ENOENT;
+}
+
+int nl_neigh_get(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, uint8_t mac[6])
+{
+	struct neigh neigh = {};
+	int rc = neigh_find(nl, ifindex, addr, &neigh);
+
+	if (rc)
+		return rc;
+	if (neigh.state & (NUD_FAILED | NUD_INCOMPLETE) || !neigh.has_mac)
+		return -ENOENT;
+	memcpy(mac, neigh.mac, 6);
+	return 0;
+}
+
+int nl_neigh_ask(struct nl *nl, uint32_t ifindex, const union tw_addr *addr)
+{
+	struct nl_batch b;
+	struct nlmsghdr *nlh =
+		neigh_put(&b, RTM_NEWNEIGH, NLM_F_CREATE, ifindex, addr, "resolve the neighbour");
+	struct ndmsg *ndm = mnl_nlmsg_get_payload(nlh);
+
+	ndm->ndm_flags = NTF_USE;
+	return nl_batch_send(nl, &b, NULL, NULL, NULL, 0);
 }

@@ -71,6 +71,8 @@ struct nl_route {
 	uint8_t len; /* as in struct prefix: 96 + for IPv4; the family is that of dst */
 	bool has_gateway;
 	union tw_addr gateway;
+	bool has_source;
+	union tw_addr source; /* preferred; of an answer only */
 	uint32_t oif;
 	uint32_t table; /* 0: main */
 	uint8_t type;	/* RTN_UNICAST ...; of an answer only */
@@ -124,5 +126,9 @@ int nl_route_to(struct nl *nl, const union tw_addr *addr, struct nl_route *out);
 /* Whether the neighbour is there as a permanent one with this MAC. 0, -ENOENT, or worse. */
 int nl_neigh_check(struct nl *nl, uint32_t ifindex, const union tw_addr *addr,
 		   const uint8_t mac[6]);
+/* The neighbour's MAC, when it is known or was a moment ago. -ENOENT. */
+int nl_neigh_get(struct nl *nl, uint32_t ifindex, const union tw_addr *addr, uint8_t mac[6]);
+/* Has the kernel ask for it now, as if there were a packet for it. */
+int nl_neigh_ask(struct nl *nl, uint32_t ifindex, const union tw_addr *addr);
 
 #endif

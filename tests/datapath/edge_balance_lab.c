@@ -136,8 +136,9 @@ uint32_t balance_walk(struct balance_lab *lab)
 	struct edge_walk *walk;
 	uint32_t open;
 
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
-	assert_int_equal(edge_balance_settle(lab->eb, walk, &open), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
+	assert_int_equal(edge_walk_settle(walk, &open), 0);
 	edge_walk_free(walk);
 	return open;
 }

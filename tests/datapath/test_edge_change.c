@@ -154,7 +154,8 @@ static void entries_are_closed_when_nobody_needs_them(void **state)
 		data(lab, i);
 	/* Not yet: an old connection may say nothing for an hour. */
 	assert_int_equal(balance_walk(lab), open);
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
 	for (uint16_t i = 0; i < FLOWS; i++)
 		if (before[i] == drained)
 			held++;
@@ -165,7 +166,8 @@ static void entries_are_closed_when_nobody_needs_them(void **state)
 	while (balance_walk(lab))
 		;
 	assert_int_equal(open_entries(lab), 0);
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
 	assert_int_equal(walk->conns, 0);
 	edge_walk_free(walk);
 	for (uint16_t i = 0; i < FLOWS; i++)
@@ -333,7 +335,8 @@ static void a_service_that_goes_leaves_nothing(void **state)
 	assert_int_equal(edge_service_clear(lab->eb, lab->service), 0);
 	for (size_t i = 0; i < lab->n_backends; i++)
 		assert_int_equal(edge_backend_get(lab->eb, lab->backends[i].id, &b), -ENOENT);
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
 	assert_int_equal(walk->conns, 0);
 	edge_walk_free(walk);
 	assert_int_equal(edge_service_get(lab->eb, 2, &service), 0);

@@ -302,7 +302,8 @@ static void what_is_over_is_collected(void **state)
 	nat_make(lab);
 	for (uint16_t i = 0; i < 10; i++)
 		balance_send(lab, 4, &TCP_OF(4000 + i, SYN), &got);
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
 	assert_int_equal(walk->nats, 20);
 	edge_walk_free(walk);
 	/* Answered ones live as long as the service says. */
@@ -314,7 +315,8 @@ static void what_is_over_is_collected(void **state)
 	for (uint16_t s = 1; s < 4; s++)
 		edge_service_idle(lab->eb, s, 0);
 	usleep(20000); /* idle for more than no time */
-	assert_int_equal(edge_balance_walk(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_new(lab->eb, &walk), 0);
+	assert_int_equal(edge_walk_run(walk), 0);
 	assert_int_equal(walk->nats, 10);
 	assert_int_equal(walk->deleted, 10);
 	edge_walk_free(walk);
