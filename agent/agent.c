@@ -12,6 +12,7 @@
 #include "coverage.h"
 #include "api/api.h"
 #include "api/metrics.h"
+#include "edge/balance.h"
 #include "exporter.h"
 #include "filters.h"
 #include "kernel_drops.h"
@@ -377,6 +378,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 		res = remover_new(&a->remover, a);
 	if (!res)
 		res = programs_new(&a->programs, a, err, err_len);
+	if (!res)
+		res = balancer_new(&a->balancer, a, err, err_len);
 	if (res)
 		return res;
 	agent_endpoint_sweep(a);
@@ -401,6 +404,7 @@ static void agent_close(struct agent *a)
 	kernel_drops_free(a->kernel_drops);
 	filters_free(a->filters);
 	programs_free(a->programs);
+	balancer_free(a->balancer);
 	pins_free(a->pins);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);

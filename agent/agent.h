@@ -51,6 +51,7 @@ agent_refuse(struct agent_error *err, enum agent_code code, const char *format, 
 int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 
 struct api;
+struct balancer; /* edge/balance.h */
 struct coverage;
 struct exporter;       /* exporter.c */
 struct past;	       /* past.c */
@@ -85,6 +86,7 @@ struct agent {
 	struct top *top;
 	struct rates *rates;
 	struct tracer *tracer;
+	struct balancer *balancer;
 	struct uplinks *uplinks;
 	struct filters *filters;
 	struct kernel_drops *kernel_drops;

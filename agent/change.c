@@ -8,6 +8,7 @@
 
 #include "agent.h"
 #include "coverage.h"
+#include "edge/balance.h"
 #include "effects.h"
 #include "log.h"
 #include "tick.h"
@@ -180,6 +181,17 @@ static void flip(struct agent *a, const struct agent_change *c, const struct pol
 		heal(a, res);
 }
 
+static bool changes_kind(const struct agent_change *c, enum object_kind kind)
+{
+	for (size_t i = 0; i < c->n_put; i++)
+		if (c->put[i]->kind == kind)
+			return true;
+	for (size_t i = 0; i < c->n_del; i++)
+		if (c->del[i]->kind == kind)
+			return true;
+	return false;
+}
+
 int agent_change(struct agent *a, const struct agent_change *c, struct agent_cost *cost,
 		 struct agent_error *err)
 {
@@ -188,7 +200,9 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 	char why[256];
 
 	*cost = (struct agent_cost){};
-	int res = compile(a, c, &plan, err);
+	int res = balancer_check(a, c, err);
+	if (!res)
+		res = compile(a, c, &plan, err);
 	if (res)
 		return res;
 	cost->compile_us = micros_since(&mark);
@@ -218,6 +232,8 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 		return res;
 	}
 	flip(a, c, &plan, cost);
+	if (changes_kind(c, OBJECT_EDGESERVICE) || changes_kind(c, OBJECT_EDGEDECAP))
+		balancer_changed(a->balancer);
 	cost->kernel_us += micros_since(&mark);
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/internal.h"
+#include "edge/balance.h"
 #include "past.h"
 #include "remover.h"
 #include "status.h"
@@ -169,7 +170,7 @@ static int kind_of(const char *text, enum object_kind *kind, struct agent_error 
 {
 	if (object_kind_parse(text, kind))
 		return agent_refuse(err, AGENT_INVALID,
-				    "'%.64s' is no kind; take pods, namespaces or networkpolicies",
+				    "'%.64s' is no kind; take pods, namespaces, networkpolicies, edgeservices or edgedecaps",
 				    text);
 	return 0;
 }
@@ -377,6 +378,14 @@ static int do_endpoint_get(struct call *call, json_t **reply, struct agent_error
 
 /* ---- the table -------------------------------------------------------------------------------- */
 
+static int do_balance(struct call *call, json_t **reply, struct agent_error *err)
+{
+	if (!call->agent->balancer)
+		return agent_refuse(err, AGENT_NOT_READY, "the balancer has not begun yet");
+	*reply = balancer_json(call->agent->balancer);
+	return *reply ? 0 : agent_refuse(err, AGENT_INTERNAL, "out of memory");
+}
+
 static const struct route routes[] = {
 	{ "GET", "/v1/status", 0, do_status },
 	{ "POST", "/v1/apply", APPLY_MAX, do_apply },
@@ -395,6 +404,7 @@ static const struct route routes[] = {
 	{ "GET", "/v1/top", 0, do_top },
 	{ "GET", "/v1/coverage", 0, do_coverage },
 	{ "POST", "/v1/trace", BODY_MAX, do_trace },
+	{ "GET", "/v1/edge/balance", 0, do_balance },
 	{ "GET", "/v1/hooks", 0, programs_list_hooks },
 	{ "GET", "/v1/program-stats", 0, programs_get_stats },
 	{ "GET", "/v1/programs", 0, programs_list },

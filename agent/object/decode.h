@@ -60,5 +60,7 @@ int decode_name(struct decoder *d, const struct node *node, const char *(*check)
 /* Kinds: fill obj from the document. */
 int decode_pod(struct decoder *d, const struct node *doc, struct object *obj);
 int decode_policy(struct decoder *d, const struct node *doc, struct object *obj);
+int decode_edge_service(struct decoder *d, const struct node *doc, struct object *obj);
+int decode_edge_decap(struct decoder *d, const struct node *doc, struct object *obj);
 
 #endif

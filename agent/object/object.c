@@ -29,6 +29,10 @@ static const struct kind {
 	[OBJECT_NETWORKPOLICY] = { "NetworkPolicy",
 				   "networking.k8s.io/v1",
 				   { "networkpolicy", "networkpolicies", "netpol", "netpols" } },
+	[OBJECT_EDGESERVICE] = { "EdgeService",
+				 "towpath.dev/v1",
+				 { "edgeservice", "edgeservices" } },
+	[OBJECT_EDGEDECAP] = { "EdgeDecap", "towpath.dev/v1", { "edgedecap", "edgedecaps" } },
 };
 
 const char *object_kind_name(enum object_kind kind)
@@ -173,6 +177,10 @@ static int fill_object(struct decoder *d, const struct node *doc, struct object 
 		err = decode_pod(d, doc, obj);
 	if (!err && obj->kind == OBJECT_NETWORKPOLICY)
 		err = decode_policy(d, doc, obj);
+	if (!err && obj->kind == OBJECT_EDGESERVICE)
+		err = decode_edge_service(d, doc, obj);
+	if (!err && obj->kind == OBJECT_EDGEDECAP)
+		err = decode_edge_decap(d, doc, obj);
 	if (err)
 		return err;
 	obj->json = node_json(doc);
@@ -255,7 +263,9 @@ static int decode_document(struct parse *p, const struct node *doc, bool in_list
 	}
 	path_push(d, "kind");
 	return decode_fail(d, map_get(doc, "kind"),
-			   "expected the kind Pod, Namespace, NetworkPolicy or List, found '%.64s'",
+			   "expected the kind Pod, Namespace, NetworkPolicy, EdgeService, "
+			   "EdgeDecap or List, "
+			   "found '%.64s'",
 			   kind);
 }
 

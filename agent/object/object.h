@@ -13,7 +13,14 @@
 
 #include <towpath/abi.h>
 
-enum object_kind { OBJECT_POD, OBJECT_NAMESPACE, OBJECT_NETWORKPOLICY, OBJECT_KIND_COUNT };
+enum object_kind {
+	OBJECT_POD,
+	OBJECT_NAMESPACE,
+	OBJECT_NETWORKPOLICY,
+	OBJECT_EDGESERVICE,
+	OBJECT_EDGEDECAP,
+	OBJECT_KIND_COUNT
+};
 
 /* Where and why an input was refused. `text` is one sentence. line and column count from 1. */
 struct object_error {
@@ -103,6 +110,51 @@ struct network_policy {
 	size_t n_out;
 };
 
+/* What the edge balances: docs/guide/balance.md. Times in seconds. */
+struct service_front {
+	struct prefix prefix;
+	uint16_t port; /* 0: every port */
+	uint8_t proto;
+};
+
+struct service_backend {
+	union tw_addr addr;
+	uint16_t port; /* way NAT; 0: the frontend's */
+	uint16_t weight;
+	uint16_t server_id; /* QUIC; 0: chosen from the address */
+	bool drain;
+};
+
+enum service_check { CHECK_NONE, CHECK_TCP, CHECK_HTTP };
+
+struct edge_service {
+	uint8_t way;   /* enum tw_edge_way */
+	uint8_t flags; /* enum tw_edge_front_flags */
+	uint32_t seed;
+	uint32_t idle;	/* a connection that is silent for longer may be forgotten */
+	uint32_t drain; /* a backend that was taken out keeps its connections so long at most */
+	struct service_front *fronts;
+	size_t n_fronts;
+	struct service_backend *backends;
+	size_t n_backends;
+	struct {
+		enum service_check type;
+		uint16_t port;	/* 0: the backend's, or the first frontend's */
+		char *path;	/* HTTP; NULL: / */
+		char *host;	/* HTTP; NULL: the backend's address */
+		uint32_t interval_ms;
+		uint32_t timeout_ms;
+		uint32_t rise; /* successes in a row that make it up */
+		uint32_t fall; /* failures in a row that make it down */
+	} check;
+};
+
+/* Which balancers this node takes encapsulated packets from. */
+struct edge_decap_spec {
+	struct prefix *from;
+	size_t n_from;
+};
+
 struct object {
 	enum object_kind kind;
 	uint32_t
@@ -114,6 +166,8 @@ struct object {
 	union {
 		struct pod pod;
 		struct network_policy policy;
+		struct edge_service service;
+		struct edge_decap_spec decap;
 	};
 };
 
@@ -139,6 +193,7 @@ int object_parse_names(const char *file, const char *text, size_t len, struct ob
 void object_free(struct object *obj);
 void object_list_clear(struct object_list *list);
 
+bool service_front_same(const struct service_front *a, const struct service_front *b);
 bool selector_match(const struct selector *sel, const struct labels *labels);
 const char *labels_get(const struct labels *labels, const char *key); /* NULL: absent */
 bool prefix_contains(const struct prefix *p, const union tw_addr *addr);

@@ -17,6 +17,7 @@
 #include "tick.h"
 #include "top.h"
 #include "tracer.h"
+#include "edge/balance.h"
 #include "uplinks.h"
 
 /* ---- where the kernel would be --------------------------------------------------------------- */
@@ -220,6 +221,15 @@ bool endpoint_link_exists(const struct endpoint *ep)
 int endpoint_link_check(const struct endpoint *ep, char *err, size_t err_len)
 {
 	return 0;
+}
+
+void balancer_changed(struct balancer *b)
+{
+}
+
+json_t *balancer_json(struct balancer *b)
+{
+	return json_object();
 }
 
 void uplinks_pools_changed(struct uplinks *u)
