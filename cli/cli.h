@@ -215,7 +215,7 @@ extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_
 
 /* Of `towpath map`. */
 extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_map_get, cmd_map_set,
-	cmd_map_delete;
+	cmd_map_delete, cmd_map_watch;
 
 /* Of `towpath program`. */
 extern const struct cli_command cmd_program_build, cmd_program_check, cmd_program_attach,

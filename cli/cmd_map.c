@@ -338,8 +338,8 @@ const struct cli_command cmd_map_show = {
 /* ---- the group -------------------------------------------------------------------------------- */
 
 static const struct cli_command *const map_commands[] = {
-	&cmd_map_list, &cmd_map_show,	&cmd_map_dump, &cmd_map_get,
-	&cmd_map_set,  &cmd_map_delete, NULL,
+	&cmd_map_list, &cmd_map_show,	&cmd_map_dump,	&cmd_map_get,
+	&cmd_map_set,  &cmd_map_delete, &cmd_map_watch, NULL,
 };
 
 const struct cli_command cmd_map = {

@@ -96,7 +96,7 @@ USAGE = (
     ("explain", "--from", "a", "--to", "b", "--port", "80/icmp"),
     ("map",), ("map", "fly"), ("map", "list", "x"), ("map", "show"), ("map", "dump"), ("map", "dump", "a", "b"),
     ("map", "get", "a"), ("map", "set", "a", "1"), ("map", "set", "a", "1", "2", "-f", "x"),
-    ("map", "delete", "a"), ("map", "list", "--type"),
+    ("map", "delete", "a"), ("map", "watch"), ("map", "list", "--type"),
     ("program",), ("program", "fly"), ("program", "build"), ("program", "build", "a.c", "b.c"),
     ("program", "build", "a.txt"), ("program", "build", "a.c", "-o", "a.c"), ("program", "build", "-x", "a.c"),
     ("explain", "--from", "a", "--to", "b", "--port", "80x"), ("completion", "fish"), ("status", "-o", "wide"),

@@ -5,15 +5,19 @@ import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import subprocess
 import tempfile
+import threading
 
 import pytest
 import yaml
 
 from netns import cleanup_pop, cleanup_push
 from node import REPO, binary
+from traffic import wait_for
 
 FLOW = {"saddr": "10.0.0.1", "daddr": "10.0.0.2", "sport": 4242, "dport": 80, "proto": 6}
 ODD = {
@@ -418,6 +422,88 @@ def test_maps_of_the_data_path_are_the_agents(maps):
                                   "--force does it all the same")  # fmt: skip
     towpath("set", pin, "00000000", "01000000", "--force")
     towpath("delete", pin, "00000000", "--force")
+
+
+# ---- watch ----------------------------------------------------------------------------------------
+
+
+def test_watch_lines(maps):
+    """What comes, changes and goes, each once."""
+    flows = maps.name("flows")
+    towpath("set", flows, "-f", "-", stdin=json.dumps([
+        {"key": {**FLOW, "sport": port}, "value": {"packets": 10}} for port in (1, 2, 3)]))  # fmt: skip
+    watch = subprocess.Popen([binary("towpath"), "map", "watch", flows, "-o", "json", "--interval", "100ms"],
+                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        # Something that changes until it is seen says that the first look is over.
+        seen, turn = [], 0
+        reader = threading.Thread(target=lambda: seen.extend(map(json.loads, iter(watch.stdout.readline, ""))))
+        reader.start()
+
+        def touched():
+            nonlocal turn
+            turn += 1
+            towpath("set", flows, json.dumps({**FLOW, "sport": 1}), json.dumps({"packets": 10 + turn}))
+            return seen
+
+        assert wait_for(touched, 20, 0.1)
+        towpath("set", flows, json.dumps({**FLOW, "sport": 2}), '{"packets": 25, "state": "STATE_OPEN"}')
+        towpath("set", flows, json.dumps({**FLOW, "sport": 4}), '{"packets": 1}')
+        towpath("delete", flows, json.dumps({**FLOW, "sport": 3}))
+        assert wait_for(lambda: {1, 2, 3, 4} == {line["key"]["sport"] for line in seen}, 20, 0.1)
+        by_port = {line["key"]["sport"]: line for line in seen}
+        assert [by_port[port]["state"] for port in (2, 3, 4)] == ["changed", "gone", "new"]
+        assert by_port[2]["value"]["packets"] == 25 and by_port[2]["value"]["state"] == "STATE_OPEN"
+        assert by_port[2]["rates"]["packets"] > 0 and by_port[2]["rates"]["bytes"] == 0
+        assert "sport" not in by_port[2]["rates"]
+    finally:
+        watch.terminate()
+        watch.wait()
+        reader.join()
+        watch.stdout.close()
+
+
+def test_watch_count_and_words(maps):
+    counts = maps.name("cpu_array")
+    started = threading.Timer(0.5, maps.run, (7, sorted(os.sched_getaffinity(0))[0]))
+    started.start()
+    done = towpath("watch", counts, "--interval", "3s", "--count", "1")
+    started.join()
+    assert re.fullmatch(r"[0-9:.]+  changed  0  packets \d+ \(\+7, \d\.\d/s\), bytes \d+ \(\+420, \d+\.\d/s\)\n",
+                        done.stdout), done.stdout  # fmt: skip
+    for argv, sentence in (
+        (("--interval", "1ms"), '--interval takes 100ms to 1h, not "1ms"'),
+        (("--count", "0"), '--count takes a number, not "0"'),
+    ):
+        done = towpath("watch", counts, *argv, check=False)
+        assert (done.returncode, done.stderr) == (2, f"towpath map watch: {sentence}; see towpath map watch --help\n")
+    assert refused("watch", maps.name("ring")).startswith(f"{maps.name('ring')} is a ringbuf: ")
+
+
+def test_watch_on_a_terminal(maps):
+    parent, child = pty.openpty()
+    process = subprocess.Popen([binary("towpath"), "map", "watch", maps.name("cpu_array"), "--interval", "100ms"],
+                               stdin=child, stdout=child, env={**os.environ, "TERM": "xterm"})  # fmt: skip
+    os.close(child)
+    text = ""
+
+    def seen():
+        nonlocal text
+        maps.run(3, sorted(os.sched_getaffinity(0))[0])
+        while select.select([parent], [], [], 0.05)[0]:
+            text += os.read(parent, 65536).decode()
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text)
+        return re.search(r"packets +packets/s +bytes +bytes/s *\n *0 +\d+ +[1-9][\d.]* +\d+ +[1-9]", plain)
+
+    try:
+        assert wait_for(seen, 20, 0.1), text
+        assert f"{maps.name('cpu_array')}: 4 entries, 1 changed" in text
+        os.write(parent, b"q")
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
 
 
 def test_needs_root():
