@@ -552,7 +552,7 @@ int programs_endpoint_up(struct programs *p, const struct endpoint *ep, int netn
 		    prog->working || prog->prog_fd < 0)
 			continue;
 		snprintf(place.device, sizeof(place.device), "%s", ep->ifname);
-		place.hook.clsact = !strcmp(datapath_attach_mode(p->a->dp), "clsact");
+		place.hook.clsact = program_clsact(p->a);
 		program_dir(p->root, &prog->r, dir);
 		res = program_link(dir, &place, prog->prog_fd, &link, why, sizeof(why));
 		if (res) {

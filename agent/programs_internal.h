@@ -95,6 +95,7 @@ void programs_release(struct programs *p);
 int program_place_find(const struct programs *p, const struct program_record *r, bool strict,
 		       struct program_place *out, char *err, size_t err_len);
 
+bool program_clsact(const struct agent *a);
 /* The endpoint's first interface, eth0 if there is one; NULL: no such container here. */
 const struct endpoint *program_endpoint_find(const struct agent *a, const char *ns,
 					     const char *pod);

@@ -126,6 +126,12 @@ static int order_find(const struct programs *p, const struct program_record *r,
 	return -ENOENT;
 }
 
+/* The data path may have attached nothing yet, and then does not know what the kernel has. */
+bool program_clsact(const struct agent *a)
+{
+	return !strcmp(datapath_attach_mode(a->dp), "clsact") || !userprog_has_tcx();
+}
+
 int program_place_find(const struct programs *p, const struct program_record *r, bool strict,
 		       struct program_place *out, char *err, size_t err_len)
 {

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,45 @@ static void strangers_remove(const struct programs *p)
 		closedir(dir);
 }
 
+struct finding {
+	struct userprog_hook hook;
+	const char *device;
+	uint32_t id;
+	uint32_t priority;
+};
+
+static int filter_find(void *arg)
+{
+	struct finding *f = arg;
+
+	f->hook.ifindex = if_nametoindex(f->device);
+	if (f->hook.ifindex)
+		f->priority = userprog_filter_find(&f->hook, f->id);
+	return 0;
+}
+
+/* Filters have no pins: those that run are found at their devices. */
+static void filters_restore(const struct programs *p)
+{
+	struct program *prog;
+	char why[512];
+
+	DL_FOREACH(p->list, prog) {
+		struct program_place place;
+
+		if (prog->prog_fd < 0 || prog->link.fd >= 0 ||
+		    !userprog_point_is_tc(prog->r.point) ||
+		    program_place_find(p, &prog->r, false, &place, why, sizeof(why)))
+			continue;
+		struct finding f = { place.hook, place.device, userprog_id(prog->prog_fd), 0 };
+
+		program_place_run(&place, filter_find, &f, why, sizeof(why));
+		prog->link.priority = f.priority;
+		prog->port = place.port;
+		program_place_close(&place);
+	}
+}
+
 int programs_new(struct programs **out, struct agent *a, char *err, size_t err_len)
 {
 	struct programs *p = calloc(1, sizeof(*p));
@@ -120,6 +160,7 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 		return res;
 	}
 	strangers_remove(p);
+	filters_restore(p);
 	p->root_fd = open(p->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uv_timer_init(&a->loop, &p->stats_timer);
 	p->timer_closed = false;

@@ -35,6 +35,8 @@ const struct userprog_point *userprog_point_find(enum userprog_where where, cons
 /* All of them in turn: the one behind `after`, NULL for the first; NULL at the end. */
 const struct userprog_point *userprog_point_next(const struct userprog_point *after);
 bool userprog_point_is_tc(const struct userprog_point *point);
+/* Whether this kernel has tcx (6.6); where it has not, clsact does. */
+bool userprog_has_tcx(void);
 
 /* A hook: the point, and of what. */
 struct userprog_hook {

@@ -91,6 +91,14 @@ bool userprog_point_is_tc(const struct userprog_point *point)
 	return point->prog == BPF_PROG_TYPE_SCHED_CLS;
 }
 
+bool userprog_has_tcx(void)
+{
+	LIBBPF_OPTS(bpf_prog_query_opts, opts);
+
+	/* Of lo, which is 1 in every network namespace. Without a chain it says ENOENT. */
+	return !bpf_prog_query_opts(1, BPF_TCX_INGRESS, &opts) || errno == ENOENT;
+}
+
 /* ---- who is there --------------------------------------------------------------------------- */
 
 uint32_t userprog_id(int prog_fd)

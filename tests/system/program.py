@@ -78,12 +78,19 @@ def pins(node):
     return sorted(os.listdir(top)) if top.is_dir() else []
 
 
-def chain(netns, device, kind="tcx", side="ingress"):
-    """Names of the programs at a device's hook, in order, by bpftool."""
+def chain(netns, device, kind="tc", side="ingress"):
+    """Names of the programs at a device's hook, in order, by bpftool: of tcx, or where the kernel
+    has none, of clsact filters, which are called "name:[id]"."""
     shown = json.loads(netns.run("bpftool", "-j", "net", "show", "dev", device).stdout)[0]
     if kind == "xdp":
         return [run_name(row["id"]) for row in shown["xdp"]]
-    return [row["name"] for row in shown["tc"] if row["kind"] == f"{kind}/{side}"]
+    here = (f"tcx/{side}", f"clsact/{side}")
+    return [row["name"].partition(":")[0] for row in shown["tc"] if row["kind"] in here]
+
+
+def attach_mode(node):
+    """tcx, or clsact on kernels before 6.6 (and with --attach clsact)."""
+    return node.status()["kernel"]["attach"]
 
 
 def run_name(number):

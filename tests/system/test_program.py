@@ -9,7 +9,7 @@ import time
 
 import pytest
 from node import policy_object
-from program import Cgroup, build, chain, cgroup_root, counted, counter, pins, programs, scratch
+from program import Cgroup, attach_mode, build, chain, cgroup_root, counted, counter, pins, programs, scratch
 from traffic import QUIET, tcp_open, tcp_works, udp_ask, wait_for
 
 FOLDER = scratch()
@@ -41,6 +41,13 @@ def program(node):
     for name in programs(node):
         node.towpath("program", "detach", name)
     assert pins(node) == []
+
+
+@pytest.fixture
+def links(node):
+    """For tests that take links away; filters have test_program_clsact.py."""
+    if attach_mode(node) != "tcx":
+        pytest.skip("needs tcx, Linux 6.6")
 
 
 def refused(done, *parts):
@@ -164,7 +171,7 @@ def test_runs_on_without_the_agent_and_over_restarts(node, outside, objects, pro
     assert programs(node) == before and counted(node, "count") >= seen
 
 
-def test_after_a_reboot_it_is_loaded_again(node, outside, objects, program):
+def test_after_a_reboot_it_is_loaded_again(node, links, outside, objects, program):
     """What is pinned is lost with the kernel; the object is in the database."""
     program(objects["tc"], "--tc", "up0", "ingress")
     number = programs(node)["count"]["id"]
@@ -178,7 +185,7 @@ def test_after_a_reboot_it_is_loaded_again(node, outside, objects, program):
     assert udp_ask(node, outside, 4) and counted(node, "count") >= 1
 
 
-def test_what_was_not_recorded_is_taken_off(node, objects, program):
+def test_what_was_not_recorded_is_taken_off(node, links, objects, program):
     """As if the agent had died between pins and store."""
     program(objects["tc"], "--tc", "up0", "ingress")
     top = node.run_dir / "bpf/programs"
@@ -190,7 +197,7 @@ def test_what_was_not_recorded_is_taken_off(node, objects, program):
     assert wait_for(lambda: chain(node.netns, "up0") == ["tw_from_uplink", "count"])
 
 
-def test_towpath_comes_before_who_was_there_earlier(node, objects, program):
+def test_towpath_comes_before_who_was_there_earlier(node, links, objects, program):
     """What passes a packet with TC_ACT_OK ends the chain, and policy would not be asked."""
     program(objects["pass"], "--tc", "up0", "ingress")
     node.kill()
@@ -201,7 +208,7 @@ def test_towpath_comes_before_who_was_there_earlier(node, objects, program):
     assert chain(node.netns, "up0") == ["tw_from_uplink", "pass"]
 
 
-def test_pins_that_are_taken_away_come_back(node, outside, objects, program):
+def test_pins_that_are_taken_away_come_back(node, links, outside, objects, program):
     program(objects["tc"], "--tc", "up0", "ingress")
     number, top = programs(node)["count"]["id"], node.run_dir / "bpf/programs/count"
     for path in ("link", f"prog_{programs(node)['count']['generation']}"):

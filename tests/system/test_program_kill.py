@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 from node import REPO, Node
-from program import build, chain, counted, counter, scratch
+from program import attach_mode, build, chain, counted, counter, scratch
 from traffic import udp_ask, wait_for
 
 FOLDER = scratch()
@@ -52,7 +52,8 @@ def whole(node):
         return None
     (row,), (record,) = rows, stored(node)
     assert row["state"] == "attached" and here == ["p"]
-    assert sorted(os.listdir(top / "p")) == ["link", "maps", f"prog_{row['generation']}"]
+    link = ["link"] if attach_mode(node) == "tcx" else []
+    assert sorted(os.listdir(top / "p")) == [*link, "maps", f"prog_{row['generation']}"]
     assert sorted(os.listdir(top / "p/maps")) == ["counts", "rodata"]
     assert chain(node.netns, "up0") == ["tw_from_uplink", row["program"]]
     assert row["generation"] in record

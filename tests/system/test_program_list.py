@@ -13,7 +13,7 @@ import time
 import pytest
 from netns import run
 from node import binary
-from program import Cgroup, build, chain, counter, pins, programs, scratch
+from program import Cgroup, attach_mode, build, chain, counter, pins, programs, scratch
 from traffic import udp_ask, wait_for
 
 FOLDER = scratch()
@@ -37,6 +37,13 @@ def attach(node):
     assert pins(node) == []
 
 
+@pytest.fixture
+def links(node):
+    """For tests of the order of links; filters have test_program_clsact.py."""
+    if attach_mode(node) != "tcx":
+        pytest.skip("needs tcx, Linux 6.6")
+
+
 def listed(node, *words):
     return json.loads(node.towpath("program", "list", *words, "-o", "json").stdout)["items"]
 
@@ -48,7 +55,7 @@ def brief(items):
 # ---- list ------------------------------------------------------------------------------------------
 
 
-def test_device_in_the_order_in_which_it_runs(node, objects, attach):
+def test_device_in_the_order_in_which_it_runs(node, links, objects, attach):
     attach(objects["tc"], "--tc", "up0", "ingress")
     attach(objects["xdp"], "--xdp", "up0")
     # Somebody else, by clsact and pinned, and one more by a process.
@@ -82,7 +89,7 @@ def test_container_cgroup_and_node(node, objects, attach):
             attach(objects["tc"], "--endpoint", "shop/web", "egress")
             attach(objects["skb"], "--cgroup", above.path, "egress")
             attach(objects["skb"], "--cgroup", below.path, "egress", "--name", "lower")
-            inside = [("shop/web", "tcx/egress", 1, "count", "user")]
+            inside = [("shop/web", f"{attach_mode(node)}/egress", 1, "count", "user")]
             assert brief(listed(node, "--endpoint", "shop/web")) == inside
             there = [r for r in listed(node, "--cgroup", below.path) if r["owner"] == "user"]
             assert [(r["name"], r["position"]) for r in there] in (
@@ -126,7 +133,7 @@ def test_show(node, objects, attach):
 # ---- order -----------------------------------------------------------------------------------------
 
 
-def test_before_and_after_each_other(node, objects, attach):
+def test_before_and_after_each_other(node, links, objects, attach):
     attach(objects["tc"], "--tc", "up0", "ingress", "--name", "a")
     attach(objects["pass"], "--tc", "up0", "ingress", "--name", "b")
     attach(objects["tc"], "--tc", "up0", "ingress", "--name", "c", "--before", "b")
@@ -146,7 +153,7 @@ def test_before_and_after_each_other(node, objects, attach):
     assert again == own
 
 
-def test_before_towpath_only_when_it_is_meant(node, outside, objects, attach):
+def test_before_towpath_only_when_it_is_meant(node, links, outside, objects, attach):
     for words in (("--before", "towpath"), ("--before", "--name=x"), ("--before", "nobody")):
         done = attach(objects["pass"], "--tc", "up0", "ingress", *words, check=False)
         assert done.returncode == 1 and done.stderr.count("\n") == 1
