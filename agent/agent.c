@@ -13,6 +13,7 @@
 #include "api/api.h"
 #include "api/metrics.h"
 #include "edge/balance.h"
+#include "edge/edges.h"
 #include "exporter.h"
 #include "filters.h"
 #include "kernel_drops.h"
@@ -379,9 +380,12 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 	if (!res)
 		res = programs_new(&a->programs, a, err, err_len);
 	if (!res)
+		res = edges_new(&a->edges, a, err, err_len);
+	if (!res)
 		res = balancer_new(&a->balancer, a, err, err_len);
 	if (res)
 		return res;
+	edges_start(a->edges);
 	agent_endpoint_sweep(a);
 	res = refuse_start(agent_apply_dir(a, &refused), &refused, err, err_len);
 	if (!res)
@@ -405,6 +409,7 @@ static void agent_close(struct agent *a)
 	filters_free(a->filters);
 	programs_free(a->programs);
 	balancer_free(a->balancer);
+	edges_free(a->edges);
 	pins_free(a->pins);
 	uplinks_free(a->uplinks);
 	maps_free(a->maps);

@@ -5,7 +5,7 @@
  * restart; remover.c: interfaces that go; uplinks.c: the node's own side; filters.c: traffic
  * control by others; kernel_drops.c: what the kernel itself drops; tick.c: what happens by the
  * clock; rates.c, health.c, status.c, metrics.c, top.c, explain.c, tracer.c, ends.c: answers;
- * programs.c: users' programs; guard.c: the process's own
+ * programs.c: users' programs; edge/: the edge; guard.c: the process's own
  * privileges, folders and locks; memory.c: what is given back.
  *
  * Functions that the API calls return 0 or -errno; what a person must hear is then in err.
@@ -53,6 +53,7 @@ int agent_refuse_errno(struct agent_error *err, int res, const char *text);
 struct api;
 struct balancer; /* edge/balance.h */
 struct coverage;
+struct edges;	       /* edge/edges.c */
 struct exporter;       /* exporter.c */
 struct past;	       /* past.c */
 struct filters;	       /* filters.c */
@@ -92,6 +93,7 @@ struct agent {
 	struct kernel_drops *kernel_drops;
 	struct pins *pins;
 	struct programs *programs;
+	struct edges *edges;
 	struct slots *slots;
 	struct remover *remover;
 	struct metrics metrics;

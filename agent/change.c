@@ -9,6 +9,7 @@
 #include "agent.h"
 #include "coverage.h"
 #include "edge/balance.h"
+#include "edge/edges.h"
 #include "effects.h"
 #include "log.h"
 #include "tick.h"
@@ -232,8 +233,10 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 		return res;
 	}
 	flip(a, c, &plan, cost);
-	if (changes_kind(c, OBJECT_EDGESERVICE) || changes_kind(c, OBJECT_EDGEDECAP))
+	if (changes_kind(c, OBJECT_EDGESERVICE) || changes_kind(c, OBJECT_EDGEDECAP)) {
 		balancer_changed(a->balancer);
+		edges_look(a->edges);
+	}
 	cost->kernel_us += micros_since(&mark);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "recorder.h"
 #include "pins.h"
+#include "edge/edges.h"
 #include "programs.h"
 #include "rates.h"
 
@@ -141,6 +142,7 @@ static void second_timer(uv_timer_t *timer)
 	agent_state_keep(t->a);
 	pins_tick(t->a->pins);
 	programs_look(t->a->programs);
+	edges_look(t->a->edges);
 	if (++t->seconds % SWEEP_SECONDS == 0)
 		agent_endpoint_sweep(t->a);
 }

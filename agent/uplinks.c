@@ -8,6 +8,7 @@
 
 #include "agent.h"
 #include "log.h"
+#include "edge/edges.h"
 #include "programs.h"
 
 /* Changes come in bursts (link, then addresses, then routes): one look for all of them. */
@@ -28,13 +29,6 @@ struct uplinks {
 	struct node_addr *addrs;
 	size_t n_addrs;
 };
-
-static bool addr_is_loopback(const union tw_addr *addr)
-{
-	static const union tw_addr one6 = { .byte[15] = 1 };
-
-	return addr_is4(addr) ? addr->byte[12] == 127 : !memcmp(addr, &one6, sizeof(one6));
-}
 
 /*
  * The node's addresses are the host, and the pod subnets are nobody where no endpoint is.
@@ -249,6 +243,7 @@ static void settled(uv_timer_t *timer)
 	log_debug("the node changed: %d", changed);
 	/* A device may have come back. */
 	programs_look(u->a->programs);
+	edges_look(u->a->edges);
 	datapath_epoch_bump(u->a->dp, 0);
 }
 

@@ -114,6 +114,9 @@ int cli_finish(int status);
  * error was printed, with the position in the input where it has one.
  */
 int cli_call(struct cli *cli, const char *method, const char *path, json_t *body, json_t **reply);
+/* The same with a body that is no JSON. */
+int cli_send(struct cli *cli, const char *method, const char *path, const void *body, size_t len,
+	     json_t **reply);
 /* The same, and -1 without a word when the agent says 404. */
 int cli_call_quiet404(struct cli *cli, const char *method, const char *path, json_t **reply);
 int cli_connect(struct cli *cli);
@@ -211,7 +214,7 @@ bool cli_parse_pod(const char *text, const char *ns, char **out_ns, char **out_n
 
 extern const struct cli_command cmd_status, cmd_apply, cmd_delete, cmd_get, cmd_run, cmd_exec,
 	cmd_rm, cmd_flows, cmd_explain, cmd_policy, cmd_trace, cmd_features, cmd_cni, cmd_uninstall,
-	cmd_completion, cmd_top, cmd_program, cmd_map, cmd_log;
+	cmd_completion, cmd_top, cmd_program, cmd_map, cmd_log, cmd_edge;
 
 /* Of `towpath map`. */
 extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_map_get, cmd_map_set,
@@ -221,5 +224,9 @@ extern const struct cli_command cmd_map_list, cmd_map_show, cmd_map_dump, cmd_ma
 extern const struct cli_command cmd_program_build, cmd_program_check, cmd_program_attach,
 	cmd_program_list, cmd_program_show, cmd_program_replace, cmd_program_detach,
 	cmd_program_stats;
+
+/* Of `towpath edge`. */
+extern const struct cli_command cmd_edge_attach, cmd_edge_detach, cmd_edge_status, cmd_edge_deny,
+	cmd_edge_allow, cmd_edge_test;
 
 #endif

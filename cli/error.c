@@ -88,25 +88,46 @@ static int call_failed(const struct cli *cli, int status, const json_t *reply)
 	return CLI_REFUSED;
 }
 
+/* What became of a call: `got` is the reply's, or freed. */
+static int call_end(const struct cli *cli, int status, json_t *got, json_t **reply)
+{
+	int ret = status < 200 || status >= 300 ? call_failed(cli, status, got) : CLI_OK;
+
+	if (!ret && reply)
+		*reply = got;
+	else
+		json_decref(got);
+	return ret;
+}
+
 static int call(struct cli *cli, const char *method, const char *path, json_t *body, json_t **reply,
 		bool quiet404)
 {
-	cleanup_(cleanup_json) json_t *got = NULL;
+	json_t *got = NULL;
 	int ret = cli_connect(cli);
 
 	if (ret)
 		return ret;
 	int status = tw_client_call(cli->client, method, path, body, &got);
 
-	if (status == 404 && quiet404)
+	if (status == 404 && quiet404) {
+		json_decref(got);
 		return -1;
-	if (status < 200 || status >= 300)
-		return call_failed(cli, status, got);
-	if (reply) {
-		*reply = got;
-		got = NULL;
 	}
-	return CLI_OK;
+	return call_end(cli, status, got, reply);
+}
+
+int cli_send(struct cli *cli, const char *method, const char *path, const void *body, size_t len,
+	     json_t **reply)
+{
+	json_t *got = NULL;
+	int ret = cli_connect(cli);
+
+	if (ret)
+		return ret;
+	int status = tw_client_send(cli->client, method, path, body, len, &got);
+
+	return call_end(cli, status, got, reply);
 }
 
 int cli_call(struct cli *cli, const char *method, const char *path, json_t *body, json_t **reply)

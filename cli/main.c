@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
-	&cmd_status,   &cmd_apply, &cmd_delete,	   &cmd_get,	    &cmd_run,
-	&cmd_exec,     &cmd_rm,	   &cmd_flows,	   &cmd_explain,    &cmd_policy,
-	&cmd_trace,    &cmd_top,   &cmd_program,   &cmd_map,	    &cmd_log,
-	&cmd_features, &cmd_cni,   &cmd_uninstall, &cmd_completion, NULL,
+	&cmd_status,	&cmd_apply,	 &cmd_delete,  &cmd_get,    &cmd_run,	   &cmd_exec,
+	&cmd_rm,	&cmd_flows,	 &cmd_explain, &cmd_policy, &cmd_trace,	   &cmd_top,
+	&cmd_program,	&cmd_map,	 &cmd_log,     &cmd_edge,   &cmd_features, &cmd_cni,
+	&cmd_uninstall, &cmd_completion, NULL,
 };
 
 static void main_help(FILE *to)

@@ -212,32 +212,41 @@ static int client_decode(struct tw_client *c, int status, const struct buffer *b
 	return status;
 }
 
-int tw_client_call(struct tw_client *c, const char *method, const char *path, json_t *body,
-		   json_t **reply)
+int tw_client_send(struct tw_client *c, const char *method, const char *path, const void *body,
+		   size_t len, json_t **reply)
 {
-	struct http_call call = { .method = method, .path = path, .total_ms = c->timeout_ms };
+	struct http_call call = { .method = method,
+				  .path = path,
+				  .body = body,
+				  .body_len = len,
+				  .total_ms = c->timeout_ms };
 	struct transfer t = { 0 };
 	json_t *json = NULL;
-	char *text = NULL;
-
-	if (body) {
-		text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
-		if (!text)
-			return client_fail(c, -ENOMEM, "out of memory while encoding the request");
-		call.body = text;
-		call.body_len = strlen(text);
-	}
-
 	int ret = client_run(c, &call, &t);
 
 	if (ret >= 0)
 		ret = client_decode(c, ret, &t.buf, &json);
-	free(text);
 	free(t.buf.v);
 	if (ret >= 0 && reply)
 		*reply = json;
 	else
 		json_decref(json);
+	return ret;
+}
+
+int tw_client_call(struct tw_client *c, const char *method, const char *path, json_t *body,
+		   json_t **reply)
+{
+	char *text = NULL;
+	int ret;
+
+	if (body) {
+		text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+		if (!text)
+			return client_fail(c, -ENOMEM, "out of memory while encoding the request");
+	}
+	ret = tw_client_send(c, method, path, text, text ? strlen(text) : 0, reply);
+	free(text);
 	return ret;
 }
 

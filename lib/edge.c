@@ -292,13 +292,18 @@ int edge_switch(struct edge *edge, char *err, size_t err_len)
 	return res;
 }
 
+bool edge_settings_equal(const struct edge *edge, const struct tw_edge_settings *settings)
+{
+	return !memcmp(settings, &edge->settings, sizeof(*settings));
+}
+
 int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char *err,
 		size_t err_len)
 {
 	struct edge_bpf *skel;
 	int res;
 
-	if (!memcmp(settings, &edge->settings, sizeof(*settings)))
+	if (edge_settings_equal(edge, settings))
 		return 0;
 	res = edge_load_next(edge, settings, 0, &skel, err, err_len);
 	return res ?: edge_use_next(edge, skel, settings, 0, err, err_len);

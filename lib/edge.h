@@ -41,6 +41,9 @@ int edge_switch(struct edge *edge, char *err, size_t err_len);
 int edge_reload(struct edge *edge, const struct tw_edge_settings *settings, char *err,
 		size_t err_len);
 
+/* Whether the program in force was loaded with these. */
+bool edge_settings_equal(const struct edge *edge, const struct tw_edge_settings *settings);
+
 enum edge_mode {
 	EDGE_MODE_AUTO = 0, /* the driver's, or else generic */
 	EDGE_MODE_NATIVE,
@@ -71,6 +74,12 @@ int edge_attachment_each(struct edge *edge,
 
 /* Sum over CPUs of a reason or rule since the maps were made. Any thread. */
 int edge_count_read(const struct edge *edge, uint32_t counter, struct tw_metric *out);
+
+/* Writes an interval list and the class that is for it; no word of the table names it yet. */
+int edge_class_set(const struct edge *edge, uint32_t number, const struct tw_edge_class *class,
+		   const struct tw_edge_interval *intervals);
+/* Rules on ports become these, each port's by one store. */
+int edge_ports_store(const struct edge *edge, const struct tw_edge_ports *want);
 
 /* Names of TW_EDGE_REASONS; NULL for a number that is none. */
 const char *tw_edge_reason_name(uint32_t reason);

@@ -139,7 +139,7 @@ static uint32_t lines_take(struct lines *l, uint32_t n)
 
 /* ---- nodes ------------------------------------------------------------------------------------- */
 
-void node_set(struct node *node, uint32_t byte, uint32_t word)
+void edge_node_set(struct edge_node *node, uint32_t byte, uint32_t word)
 {
 	uint64_t bit = 1ull << (byte & 63);
 
@@ -174,7 +174,7 @@ static uint32_t bits_count4(const __u64 bits[4])
 			body;                                                                      \
 		}
 
-bool node_read(const struct lines *l, uint32_t word, struct node *out)
+bool edge_node_read(const struct lines *l, uint32_t word, struct edge_node *out)
 {
 	const struct tw_edge_line *line = line_at(l, word);
 	const uint32_t *at;
@@ -188,7 +188,7 @@ bool node_read(const struct lines *l, uint32_t word, struct node *out)
 	return true;
 }
 
-uint32_t node_write(struct lines *l, const struct node *node)
+uint32_t edge_node_write(struct lines *l, const struct edge_node *node)
 {
 	uint32_t words = bits_count4(node->bits), first, *at;
 	uint16_t before = 0;
@@ -217,7 +217,7 @@ static void run_drop(struct lines *l, uint32_t word, uint32_t n)
 	runs_append(&l->dropped, (struct line_run){ word & TW_EDGE_WORD_PAYLOAD, n });
 }
 
-void node_drop(struct lines *l, uint32_t word)
+void edge_node_drop(struct lines *l, uint32_t word)
 {
 	const struct tw_edge_line *line = line_at(l, word);
 
@@ -225,16 +225,16 @@ void node_drop(struct lines *l, uint32_t word)
 		run_drop(l, word, node_lines(bits_count4(line->quad)));
 }
 
-void word_drop(struct lines *l, uint32_t word, bool six)
+void edge_word_drop(struct lines *l, uint32_t word, bool six)
 {
-	struct node node;
+	struct edge_node node;
 
 	switch (word & TW_EDGE_WORD_KIND) {
 	case TW_EDGE_WORD_NODE:
-		if (!node_read(l, word, &node))
+		if (!edge_node_read(l, word, &node))
 			break;
-		NODE_EACH(node.bits, byte, word_drop(l, node.word[byte], six))
-		node_drop(l, word);
+		NODE_EACH(node.bits, byte, edge_word_drop(l, node.word[byte], six))
+		edge_node_drop(l, word);
 		break;
 	case TW_EDGE_WORD_SINGLE:
 		if (six)
@@ -250,17 +250,17 @@ void word_drop(struct lines *l, uint32_t word, bool six)
 
 /* ---- building ---------------------------------------------------------------------------------- */
 
-static uint32_t item_len(const struct builder *b, size_t i)
+static uint32_t item_len(const struct edge_builder *b, size_t i)
 {
 	return b->six ? b->p->v6[i].len : edge_prefix4_len(b->p->v4[i]);
 }
 
-static uint32_t item_rule(const struct builder *b, size_t i)
+static uint32_t item_rule(const struct edge_builder *b, size_t i)
 {
 	return b->six ? b->p->v6[i].rule : edge_prefix4_rule(b->p->v4[i]);
 }
 
-static uint32_t item_byte(const struct builder *b, size_t i, uint32_t depth)
+static uint32_t item_byte(const struct edge_builder *b, size_t i, uint32_t depth)
 {
 	if (!b->six)
 		return edge_prefix4_addr(b->p->v4[i]) >> (24 - 8 * depth) & 0xff;
@@ -269,13 +269,13 @@ static uint32_t item_byte(const struct builder *b, size_t i, uint32_t depth)
 	       0xff;
 }
 
-static uint32_t item_top(const struct builder *b, size_t i)
+static uint32_t item_top(const struct edge_builder *b, size_t i)
 {
 	return b->six ? (uint32_t)(b->p->v6[i].high >> 48) : edge_prefix4_addr(b->p->v4[i]) >> 16;
 }
 
 /* A rule for `n` neighbours, most of which have the same class so far. */
-static void classes_paint(const struct builder *b, uint16_t *class, uint32_t n, uint32_t rule)
+static void classes_paint(const struct edge_builder *b, uint16_t *class, uint32_t n, uint32_t rule)
 {
 	uint32_t outer = class[0], inner = b->classify(b->arg, outer, rule);
 
@@ -295,22 +295,22 @@ static void classes_fill(uint16_t *class, uint32_t n, uint32_t value)
 }
 
 /* Two classes are a bitmap; more, a node with a word for each address. */
-static uint32_t leaf4_write(const struct builder *b, const uint16_t class[256], uint32_t outer)
+static uint32_t leaf4_write(const struct edge_builder *b, const uint16_t class[256], uint32_t outer)
 {
-	struct node node = { .rest = outer };
+	struct edge_node node = { .rest = outer };
 	uint32_t other = UINT32_MAX, first;
 	struct tw_edge_line *line;
 	bool mixed = false;
 
 	for (uint32_t i = 0; i < 256; i++) {
-		node_set(&node, i, class[i]);
+		edge_node_set(&node, i, class[i]);
 		if (class[i] == outer)
 			continue;
 		mixed |= other != UINT32_MAX && other != class[i];
 		other = class[i];
 	}
 	if (mixed)
-		return node_write(b->lines, &node);
+		return edge_node_write(b->lines, &node);
 	if (other == UINT32_MAX)
 		return TW_EDGE_WORD_CLASS | outer;
 	first = lines_take(b->lines, 1);
@@ -323,7 +323,7 @@ static uint32_t leaf4_write(const struct builder *b, const uint16_t class[256], 
 	return TW_EDGE_WORD_BITS | first;
 }
 
-static uint32_t leaf4_build(const struct builder *b, size_t lo, size_t hi, uint32_t outer,
+static uint32_t leaf4_build(const struct edge_builder *b, size_t lo, size_t hi, uint32_t outer,
 			    uint32_t rest)
 {
 	uint16_t class[256];
@@ -342,7 +342,7 @@ static uint32_t leaf4_build(const struct builder *b, size_t lo, size_t hi, uint3
 	return leaf4_write(b, class, outer);
 }
 
-static uint32_t leaf6_build(const struct builder *b, size_t i, uint32_t outer)
+static uint32_t leaf6_build(const struct edge_builder *b, size_t i, uint32_t outer)
 {
 	const struct edge_prefix6 *p = &b->p->v6[i];
 	uint32_t first = lines_take(b->lines, 1);
@@ -364,10 +364,10 @@ static uint32_t leaf6_build(const struct builder *b, size_t i, uint32_t outer)
  * What covers a prefix stands before it. So when the first prefix inside of a byte comes, the
  * class around it is known.
  */
-static uint32_t node_build(const struct builder *b, size_t lo, size_t hi, uint32_t depth,
+static uint32_t node_build(const struct edge_builder *b, size_t lo, size_t hi, uint32_t depth,
 			   uint32_t outer)
 {
-	struct node node = { .rest = outer };
+	struct edge_node node = { .rest = outer };
 	bool below[256] = {}, painted = false;
 	uint16_t class[256];
 	size_t next;
@@ -385,20 +385,20 @@ static uint32_t node_build(const struct builder *b, size_t lo, size_t hi, uint32
 		}
 		while (next < hi && item_byte(b, next, depth) == byte)
 			next++;
-		word = build_word(b, i, next, depth + 1, class[byte], outer);
+		word = edge_build_word(b, i, next, depth + 1, class[byte], outer);
 		if (word == EDGE_NO_WORD)
 			return EDGE_NO_WORD;
-		node_set(&node, byte, word);
+		edge_node_set(&node, byte, word);
 		below[byte] = true;
 	}
 	for (uint32_t byte = 0; painted && byte < 256; byte++)
 		if (!below[byte])
-			node_set(&node, byte, class[byte]);
-	return node_write(b->lines, &node);
+			edge_node_set(&node, byte, class[byte]);
+	return edge_node_write(b->lines, &node);
 }
 
-uint32_t build_word(const struct builder *b, size_t lo, size_t hi, uint32_t depth, uint32_t outer,
-		    uint32_t rest)
+uint32_t edge_build_word(const struct edge_builder *b, size_t lo, size_t hi, uint32_t depth,
+			 uint32_t outer, uint32_t rest)
 {
 	if (lo == hi)
 		return TW_EDGE_WORD_CLASS | outer;
@@ -409,7 +409,7 @@ uint32_t build_word(const struct builder *b, size_t lo, size_t hi, uint32_t dept
 	return node_build(b, lo, hi, depth, outer);
 }
 
-bool build_root(const struct builder *b, struct tw_edge_root *root)
+bool edge_build_root(const struct edge_builder *b, struct tw_edge_root *root)
 {
 	size_t n = b->six ? b->p->n6 : b->p->n4, next;
 	uint16_t *class = calloc(65536, sizeof(*class));
@@ -427,7 +427,7 @@ bool build_root(const struct builder *b, struct tw_edge_root *root)
 		}
 		while (next < n && item_top(b, next) == top)
 			next++;
-		root->word[top] = build_word(b, i, next, 2, class[top], class[top]);
+		root->word[top] = edge_build_word(b, i, next, 2, class[top], class[top]);
 		if (root->word[top] == EDGE_NO_WORD)
 			goto out;
 		below[top] = true;

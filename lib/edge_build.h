@@ -57,7 +57,7 @@ void lines_undo(struct lines *l);
 /* Gives back what was dropped, when no reader can be in it. */
 void lines_reuse(struct lines *l, struct line_runs *dropped);
 
-struct builder {
+struct edge_builder {
 	struct lines *lines;
 	edge_classify *classify;
 	void *arg;
@@ -70,31 +70,31 @@ struct builder {
  * all longer than 8 * depth bits. `outer` is the class around them, `rest` the default of the node
  * that the word goes to. EDGE_NO_WORD.
  */
-uint32_t build_word(const struct builder *b, size_t lo, size_t hi, uint32_t depth, uint32_t outer,
-		    uint32_t rest);
+uint32_t edge_build_word(const struct edge_builder *b, size_t lo, size_t hi, uint32_t depth,
+			 uint32_t outer, uint32_t rest);
 /* The whole of a root. false: no room. */
-bool build_root(const struct builder *b, struct tw_edge_root *root);
+bool edge_build_root(const struct edge_builder *b, struct tw_edge_root *root);
 /* Everything below a word goes to the journal of the dropped. */
-void word_drop(struct lines *l, uint32_t word, bool six);
+void edge_word_drop(struct lines *l, uint32_t word, bool six);
 
 /* A node, unpacked. */
-struct node {
+struct edge_node {
 	__u64 bits[4];
 	uint32_t rest;
 	uint32_t word[256]; /* where the bit is set */
 };
 
-static inline bool node_has(const struct node *node, uint32_t byte)
+static inline bool edge_node_has(const struct edge_node *node, uint32_t byte)
 {
 	return node->bits[byte >> 6] >> (byte & 63) & 1;
 }
 
-void node_set(struct node *node, uint32_t byte, uint32_t word);
+void edge_node_set(struct edge_node *node, uint32_t byte, uint32_t word);
 /* false: as line_at(). */
-bool node_read(const struct lines *l, uint32_t word, struct node *out);
+bool edge_node_read(const struct lines *l, uint32_t word, struct edge_node *out);
 /* A new node like this one, or a class where it has no words. EDGE_NO_WORD. */
-uint32_t node_write(struct lines *l, const struct node *node);
+uint32_t edge_node_write(struct lines *l, const struct edge_node *node);
 /* The node alone, not what is below it, to the journal of the dropped. */
-void node_drop(struct lines *l, uint32_t word);
+void edge_node_drop(struct lines *l, uint32_t word);
 
 #endif

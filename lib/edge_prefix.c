@@ -360,3 +360,34 @@ void edge_prefixes_trim(struct edge_prefixes *p)
 	trim((void **)&p->v4, &p->room4, p->n4, sizeof(*p->v4));
 	trim((void **)&p->v6, &p->room6, p->n6, sizeof(*p->v6));
 }
+
+static void cover4(const struct edge_prefixes *p, uint32_t addr,
+		   void (*fn)(void *arg, uint32_t rule), void *arg)
+{
+	for (uint32_t len = 0; len <= 32; len++) {
+		uint32_t net = addr & (uint32_t)(edge_mask64(len) >> 32);
+		edge_prefix4 key = edge_prefix4_make(net, len, 0);
+
+		for (size_t i = bound4(p, key);
+		     i < p->n4 && p->v4[i] >> EDGE_RULE_BITS == key >> EDGE_RULE_BITS; i++)
+			fn(arg, edge_prefix4_rule(p->v4[i]));
+	}
+}
+
+void edge_prefixes_cover(const struct edge_prefixes *p, const union tw_addr *addr,
+			 void (*fn)(void *arg, uint32_t rule), void *arg)
+{
+	if (is_mapped(addr, 128)) {
+		cover4(p, ntohl(addr->word[3]), fn, arg);
+		return;
+	}
+	for (uint32_t len = 0; len <= 128; len++) {
+		struct edge_prefix6 key = make6(addr, len, 0);
+
+		for (size_t i = bound6(p, key.high, key.low, len);
+		     i < p->n6 && p->v6[i].high == key.high && p->v6[i].low == key.low &&
+		     p->v6[i].len == len;
+		     i++)
+			fn(arg, p->v6[i].rule);
+	}
+}

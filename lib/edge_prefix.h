@@ -92,4 +92,8 @@ struct edge_slice edge_prefixes_inside4(const struct edge_prefixes *p, uint32_t 
 struct edge_slice edge_prefixes_inside6(const struct edge_prefixes *p, uint64_t high, uint64_t low,
 					uint32_t len);
 
+/* Of a sorted one: calls fn with the rule of each prefix that covers the address. */
+void edge_prefixes_cover(const struct edge_prefixes *p, const union tw_addr *addr,
+			 void (*fn)(void *arg, uint32_t rule), void *arg);
+
 #endif

@@ -22,7 +22,6 @@
 struct mapping {
 	struct tw_edge_line *lines;
 	struct tw_edge_root *roots; /* 4 */
-	uint32_t *generation;
 	size_t lines_bytes;
 };
 
@@ -33,8 +32,10 @@ struct edge_table {
 	struct edge_prefixes lists, singles;
 	struct lines lines; /* of the generation in force; mapped only during a change */
 	uint32_t generation;
-	struct line_runs resting;
+	/* What readers may still be in; `ripe` is what the wait that is under way is for. */
+	struct line_runs resting, ripe;
 	bool half_rests; /* the other generation was in force a moment ago */
+	bool half_ripe;
 };
 
 #define ROOTS_BYTES (4 * sizeof(struct tw_edge_root))
@@ -55,8 +56,6 @@ static void mapping_close(struct mapping *w)
 		munmap(w->lines, w->lines_bytes);
 	if (w->roots)
 		munmap(w->roots, ROOTS_BYTES);
-	if (w->generation)
-		munmap(w->generation, 4096);
 	*w = (struct mapping){};
 }
 
@@ -65,9 +64,9 @@ static int mapping_open(struct mapping *w, const struct edge_bpf *skel, uint32_t
 	int res;
 
 	*w = (struct mapping){ .lines_bytes = (size_t)max_lines * sizeof(*w->lines) };
-	res = map_one(edge_skel_map(skel, "tw_edge_lines"), w->lines_bytes, (void **)&w->lines) ?:
-	      map_one(edge_skel_map(skel, "tw_edge_roots"), ROOTS_BYTES, (void **)&w->roots) ?:
-	      map_one(edge_skel_map(skel, "tw_edge_table"), 4096, (void **)&w->generation);
+	res = map_one(edge_skel_map(skel, "tw_edge_lines"), w->lines_bytes, (void **)&w->lines)
+		      ?: map_one(edge_skel_map(skel, "tw_edge_roots"), ROOTS_BYTES,
+				 (void **)&w->roots);
 	if (res)
 		mapping_close(w);
 	return res;
@@ -123,9 +122,9 @@ void edge_table_close(struct edge_table *t)
 		return;
 	edge_prefixes_free(&t->lists);
 	edge_prefixes_free(&t->singles);
-	t->lines.at = NULL;
 	lines_close(&t->lines);
 	free(t->resting.v);
+	free(t->ripe.v);
 	free(t);
 }
 
@@ -141,7 +140,18 @@ const struct edge_prefixes *edge_table_singles(const struct edge_table *t)
 
 bool edge_table_resting(const struct edge_table *t)
 {
-	return t->half_rests || t->resting.n;
+	return t->half_rests || t->resting.n || t->ripe.n;
+}
+
+void edge_table_settle_begin(struct edge_table *t)
+{
+	size_t n = 0;
+
+	while (n < t->resting.n && runs_append(&t->ripe, t->resting.v[n]))
+		n++;
+	/* Without memory they stay out of use until the next load. */
+	t->resting.n = 0;
+	t->half_ripe = t->half_rests;
 }
 
 void edge_grace(void)
@@ -151,8 +161,9 @@ void edge_grace(void)
 
 void edge_table_settle(struct edge_table *t)
 {
-	t->half_rests = false;
-	lines_reuse(&t->lines, &t->resting);
+	if (t->half_ripe)
+		t->half_rests = t->half_ripe = false;
+	lines_reuse(&t->lines, &t->ripe);
 }
 
 /* ---- all at once ------------------------------------------------------------------------------ */
@@ -160,84 +171,180 @@ void edge_table_settle(struct edge_table *t)
 static bool roots_build(const struct edge_table *t, struct lines *lines,
 			const struct edge_prefixes *all, struct tw_edge_root roots[2])
 {
-	struct builder b = { lines, t->classify, t->arg, all, false };
+	struct edge_builder b = { lines, t->classify, t->arg, all, false };
 
-	if (!build_root(&b, &roots[0]))
+	if (!edge_build_root(&b, &roots[0]))
 		return false;
 	b.six = true;
-	return build_root(&b, &roots[1]);
+	return edge_build_root(&b, &roots[1]);
 }
 
-/* Puts a generation in force that the arrays have room for. */
-static int load_in_place(struct edge_table *t, const struct edge_prefixes *all)
+struct edge_load {
+	struct edge_prefixes lists, singles;
+	struct tw_edge_settings settings;
+	struct lines lines;
+	uint32_t generation;
+	struct edge_bpf *skel; /* NULL: in the maps that are there */
+	uint32_t max_lines;    /* of skel's maps */
+};
+
+void edge_load_free(struct edge_load *load)
 {
-	uint32_t generation = !t->generation, half = t->edge->max_lines / 2;
-	struct mapping w;
-	struct lines lines = { .first = generation * half,
-			       .next = generation * half,
-			       .end = (generation + 1) * half };
-	int res = mapping_open(&w, t->edge->skel, t->edge->max_lines);
+	if (!load)
+		return;
+	edge_prefixes_free(&load->lists);
+	edge_prefixes_free(&load->singles);
+	lines_close(&load->lines);
+	if (load->skel)
+		edge_skel_close(load->skel);
+	free(load);
+}
+
+/* The generation that is not in force, where the arrays have room for it. */
+static int prepare_in_place(const struct edge_table *t, const struct edge_prefixes *all,
+			    struct edge_load *load)
+{
+	uint32_t half = t->edge->max_lines / 2;
+	struct mapping m;
+	int res = mapping_open(&m, t->edge->skel, t->edge->max_lines);
 
 	if (res)
 		return res;
-	if (t->half_rests)
-		edge_grace();
-	lines.at = w.lines;
-	if (!roots_build(t, &lines, all, &w.roots[2 * generation]))
+	load->generation = !t->generation;
+	load->lines = (struct lines){ .at = m.lines,
+				      .first = load->generation * half,
+				      .next = load->generation * half,
+				      .end = (load->generation + 1) * half };
+	if (!roots_build(t, &load->lines, all, &m.roots[2 * load->generation]))
 		res = -ENOSPC;
-	if (!res) {
-		__atomic_store_n(w.generation, generation, __ATOMIC_SEQ_CST);
-		t->lines.at = NULL;
-		lines_close(&t->lines);
-		t->lines = lines;
-		t->lines.at = NULL;
-		t->generation = generation;
-		t->half_rests = true;
-		t->resting.n = 0; /* they are of the half that now rests as a whole */
-	} else {
-		lines.at = NULL;
-		lines_close(&lines);
-	}
-	mapping_close(&w);
+	load->lines.at = NULL;
+	if (res)
+		lines_close(&load->lines);
+	mapping_close(&m);
 	return res;
 }
 
 /* New maps, a quarter larger than what is there, and a program that uses them. */
-static int load_anew(struct edge_table *t, const struct edge_prefixes *all,
-		     const struct tw_edge_settings *settings, char *err, size_t err_len)
+static int prepare_anew(const struct edge_table *t, const struct edge_prefixes *all,
+			struct edge_load *load, char *err, size_t err_len)
 {
 	struct tw_edge_root *roots = malloc(2 * sizeof(*roots));
 	struct lines lines = { .grows = true };
-	struct edge_bpf *skel = NULL;
-	struct mapping w = {};
+	struct mapping m = {};
 	uint32_t half;
 	int res = -ENOMEM;
 
 	if (roots && roots_build(t, &lines, all, roots)) {
 		half = lines.next + lines.next / 4 + EDGE_LINES_MIN / 2;
-		res = edge_load_next(t->edge, settings, 2 * half, &skel, err, err_len);
+		load->max_lines = 2 * half;
+		res = edge_load_next(t->edge, &load->settings, load->max_lines, &load->skel, err,
+				     err_len);
 	}
 	if (!res)
-		res = mapping_open(&w, skel, 2 * half);
+		res = mapping_open(&m, load->skel, load->max_lines);
 	if (!res) {
 		if (lines.next)
-			memcpy(w.lines, lines.at, lines.next * sizeof(*lines.at));
-		memcpy(w.roots, roots, 2 * sizeof(*roots));
-		mapping_close(&w);
-		res = edge_use_next(t->edge, skel, settings, 2 * half, err, err_len);
-	} else if (skel) {
-		edge_skel_close(skel);
-	}
-	if (!res) {
-		t->lines.at = NULL;
-		lines_close(&t->lines);
-		t->lines = (struct lines){ .next = lines.next, .end = half, .used = lines.used };
-		t->generation = 0;
-		t->half_rests = false;
-		t->resting.n = 0;
+			memcpy(m.lines, lines.at, lines.next * sizeof(*lines.at));
+		memcpy(m.roots, roots, 2 * sizeof(*roots));
+		mapping_close(&m);
+		load->generation = 0;
+		free(lines.at);
+		load->lines = lines;
+		load->lines.at = NULL;
+		load->lines.grows = false;
+		load->lines.end = half;
+		lines = (struct lines){};
 	}
 	lines_close(&lines);
 	free(roots);
+	return res;
+}
+
+static int prepare(const struct edge_table *t, struct edge_load *load, char *err, size_t err_len)
+{
+	const struct edge_prefixes *all = &load->lists;
+	struct edge_prefixes both = {};
+	int res = 0;
+
+	if (load->singles.n4 || load->singles.n6) {
+		res = edge_prefixes_append(&both, &load->lists)
+			      ?: edge_prefixes_append(&both, &load->singles)
+			      ?: edge_prefixes_sort(&both);
+		all = &both;
+	}
+	/* The other generation may have readers still. */
+	if (!res && t->half_rests)
+		edge_grace();
+	if (!res && edge_settings_equal(t->edge, &load->settings))
+		res = prepare_in_place(t, all, load);
+	else if (!res)
+		res = -ENOSPC;
+	if (res == -ENOSPC)
+		res = prepare_anew(t, all, load, err, err_len);
+	edge_prefixes_free(&both);
+	return res;
+}
+
+int edge_table_prepare(const struct edge_table *t, struct edge_prefixes *lists,
+		       struct edge_prefixes *singles, const struct tw_edge_settings *settings,
+		       struct edge_load **out, char *err, size_t err_len)
+{
+	struct edge_load *load = calloc(1, sizeof(*load));
+	int res;
+
+	if (!load) {
+		edge_prefixes_free(lists);
+		edge_prefixes_free(singles);
+		return -ENOMEM;
+	}
+	load->lists = *lists;
+	load->singles = *singles;
+	load->settings = *settings;
+	*lists = *singles = (struct edge_prefixes){};
+	res = prepare(t, load, err, err_len);
+	if (res) {
+		edge_load_free(load);
+		return res;
+	}
+	*out = load;
+	return 0;
+}
+
+static int generation_store(const struct edge_table *t, uint32_t generation)
+{
+	void *at = NULL;
+	int res = map_one(edge_skel_map(t->edge->skel, "tw_edge_table"), 4096, &at);
+
+	if (res)
+		return res;
+	__atomic_store_n((uint32_t *)at, generation, __ATOMIC_SEQ_CST);
+	munmap(at, 4096);
+	return 0;
+}
+
+int edge_table_commit(struct edge_table *t, struct edge_load *load, char *err, size_t err_len)
+{
+	struct edge_bpf *skel = load->skel;
+	int res;
+
+	load->skel = NULL;
+	res = skel ? edge_use_next(t->edge, skel, &load->settings, load->max_lines, err, err_len)
+		   : generation_store(t, load->generation);
+	if (!res) {
+		edge_prefixes_free(&t->lists);
+		edge_prefixes_free(&t->singles);
+		lines_close(&t->lines);
+		t->lists = load->lists;
+		t->singles = load->singles;
+		t->lines = load->lines;
+		t->generation = load->generation;
+		t->half_rests = true;
+		t->half_ripe = false;
+		t->resting.n = t->ripe.n = 0; /* they are of what now rests as a whole */
+		load->lists = load->singles = (struct edge_prefixes){};
+		load->lines = (struct lines){};
+	}
+	edge_load_free(load);
 	return res;
 }
 
@@ -245,30 +352,10 @@ int edge_table_load(struct edge_table *t, struct edge_prefixes *lists,
 		    struct edge_prefixes *singles, const struct tw_edge_settings *settings,
 		    char *err, size_t err_len)
 {
-	const struct edge_prefixes *all = lists;
-	struct edge_prefixes both = {};
-	int res = 0;
+	struct edge_load *load;
+	int res = edge_table_prepare(t, lists, singles, settings, &load, err, err_len);
 
-	if (singles->n4 || singles->n6) {
-		res = edge_prefixes_append(&both, lists) ?: edge_prefixes_append(&both, singles) ?:
-		      edge_prefixes_sort(&both);
-		all = &both;
-	}
-	if (!res && !memcmp(settings, &t->edge->settings, sizeof(*settings)))
-		res = load_in_place(t, all);
-	else if (!res)
-		res = -ENOSPC;
-	if (res == -ENOSPC)
-		res = load_anew(t, all, settings, err, err_len);
-	edge_prefixes_free(&both);
-	if (res)
-		return res;
-	edge_prefixes_free(&t->lists);
-	edge_prefixes_free(&t->singles);
-	t->lists = *lists;
-	t->singles = *singles;
-	*lists = *singles = (struct edge_prefixes){};
-	return 0;
+	return res ?: edge_table_commit(t, load, err, err_len);
 }
 
 /* ---- one prefix --------------------------------------------------------------------------------- */
@@ -353,9 +440,10 @@ static uint32_t word_rebuild(const struct change *c, uint32_t depth, uint32_t ou
 
 	if (!slice_add(c, &c->t->lists, depth, &slice) &&
 	    !slice_add(c, &c->t->singles, depth, &slice) && !edge_prefixes_sort(&slice)) {
-		const struct builder b = { c->lines, c->t->classify, c->t->arg, &slice, c->six };
+		const struct edge_builder b = { c->lines, c->t->classify, c->t->arg, &slice,
+						c->six };
 
-		word = build_word(&b, 0, c->six ? slice.n6 : slice.n4, depth, outer, rest);
+		word = edge_build_word(&b, 0, c->six ? slice.n6 : slice.n4, depth, outer, rest);
 	}
 	edge_prefixes_free(&slice);
 	return word;
@@ -367,25 +455,25 @@ static uint32_t word_change(const struct change *c, uint32_t word, uint32_t dept
 {
 	bool node = (word & TW_EDGE_WORD_KIND) == TW_EDGE_WORD_NODE;
 	uint32_t byte = change_byte(c, depth), below, new;
-	struct node n;
+	struct edge_node n;
 
 	if (!node || c->len <= 8 * (depth + 1) || (!c->six && depth == 3)) {
 		new = word_rebuild(c, depth, outer, rest);
 		if (new != EDGE_NO_WORD)
-			word_drop(c->lines, word, c->six);
+			edge_word_drop(c->lines, word, c->six);
 		return new;
 	}
-	if (!node_read(c->lines, word, &n))
+	if (!edge_node_read(c->lines, word, &n))
 		return EDGE_NO_WORD;
-	below = node_has(&n, byte) ? n.word[byte] : TW_EDGE_WORD_CLASS | n.rest;
+	below = edge_node_has(&n, byte) ? n.word[byte] : TW_EDGE_WORD_CLASS | n.rest;
 	outer = class_around(c, 8 * depth + 1, 8 * (depth + 1), outer);
 	below = word_change(c, below, depth + 1, outer, n.rest);
 	if (below == EDGE_NO_WORD)
 		return EDGE_NO_WORD;
-	node_set(&n, byte, below);
-	new = node_write(c->lines, &n);
+	edge_node_set(&n, byte, below);
+	new = edge_node_write(c->lines, &n);
 	if (new != EDGE_NO_WORD)
-		node_drop(c->lines, word);
+		edge_node_drop(c->lines, word);
 	return new;
 }
 
@@ -482,12 +570,12 @@ static bool find_below(const struct lines *l, const struct change *c, uint32_t d
 		       uint32_t *word, uint32_t *rest)
 {
 	uint32_t byte = change_byte(c, depth);
-	struct node node;
+	struct edge_node node;
 
-	if (!node_read(l, *word, &node))
+	if (!edge_node_read(l, *word, &node))
 		return false;
 	*rest = node.rest;
-	*word = node_has(&node, byte) ? node.word[byte] : node.rest;
+	*word = edge_node_has(&node, byte) ? node.word[byte] : node.rest;
 	return true;
 }
 

@@ -5,8 +5,7 @@
  * a single prefix changes only what lies on its path. What a rule means, and what wins, the
  * caller's edge_classify says.
  *
- * One thread at a time. After each change the old lines rest: until edge_table_settle() has waited
- * for the readers, changes take other lines.
+ * One thread at a time. After each change the old lines rest until no program can be in them.
  */
 #ifndef TOWPATH_EDGE_TABLE_H
 #define TOWPATH_EDGE_TABLE_H
@@ -24,11 +23,22 @@ int edge_table_open(struct edge_table **out, struct edge *edge, edge_classify *c
 void edge_table_close(struct edge_table *table);
 
 /*
- * Replaces everything: `lists` and `singles`, both sorted, which the table takes over on success
- * and empties. `settings` may be others than those in force: the program is then loaded anew, as it
- * is when the maps are too small. Where devices are attached, they are switched, too. On failure
- * all stays as it was.
+ * Replaces everything by `lists` and `singles`, both sorted, in two steps. The first builds the new
+ * table beside the one in force; any thread may do it, while the table is read but not changed.
+ * `settings` may be others than those in force: the program is then loaded anew, as it is when the
+ * maps are too small. It takes the two over in any case, and empties them.
  */
+struct edge_load;
+int edge_table_prepare(const struct edge_table *table, struct edge_prefixes *lists,
+		       struct edge_prefixes *singles, const struct tw_edge_settings *settings,
+		       struct edge_load **out, char *err, size_t err_len);
+/*
+ * Puts it in force by one store, or by switching every attached device to the new program. Frees it
+ * in any case; on failure all stays as it was.
+ */
+int edge_table_commit(struct edge_table *table, struct edge_load *load, char *err, size_t err_len);
+void edge_load_free(struct edge_load *load);
+/* Both. */
 int edge_table_load(struct edge_table *table, struct edge_prefixes *lists,
 		    struct edge_prefixes *singles, const struct tw_edge_settings *settings,
 		    char *err, size_t err_len);
@@ -48,8 +58,12 @@ int edge_table_del(struct edge_table *table, const union tw_addr *addr, uint32_t
 const struct edge_prefixes *edge_table_lists(const struct edge_table *table);
 const struct edge_prefixes *edge_table_singles(const struct edge_table *table);
 
-/* Lines that rest: any thread may wait (a grace period), then the table's own ends it. */
+/*
+ * Whether lines rest. begin, then a wait for all programs that run (edge_grace(), on any thread),
+ * then settle; changes may come in between, and what they leave rests until the next time.
+ */
 bool edge_table_resting(const struct edge_table *table);
+void edge_table_settle_begin(struct edge_table *table);
 void edge_grace(void);
 void edge_table_settle(struct edge_table *table);
 

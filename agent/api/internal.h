@@ -100,6 +100,15 @@ int programs_post(struct call *call, json_t **reply, struct agent_error *err);
 int programs_put(struct call *call, json_t **reply, struct agent_error *err);
 int programs_delete(struct call *call, json_t **reply, struct agent_error *err);
 
+/* /v1/edge (edge.c). */
+int edge_get(struct call *call, json_t **reply, struct agent_error *err);
+int edge_device_post(struct call *call, json_t **reply, struct agent_error *err);
+int edge_device_delete(struct call *call, json_t **reply, struct agent_error *err);
+int edge_rules_post(struct call *call, json_t **reply, struct agent_error *err);
+int edge_list_put(struct call *call, json_t **reply, struct agent_error *err);
+int edge_list_delete(struct call *call, json_t **reply, struct agent_error *err);
+int edge_test_get(struct call *call, json_t **reply, struct agent_error *err);
+
 /* GET /v1/flows (stream.c). */
 int stream_open(struct call *call, json_t **reply, struct agent_error *err);
 void stream_close(struct stream *s);

@@ -412,6 +412,13 @@ static const struct route routes[] = {
 	{ "GET", "/v1/programs/*", 0, programs_get },
 	{ "PUT", "/v1/programs/*", PROGRAM_MAX, programs_put },
 	{ "DELETE", "/v1/programs/*", 0, programs_delete },
+	{ "GET", "/v1/edge", 0, edge_get },
+	{ "POST", "/v1/edge/devices", BODY_MAX, edge_device_post },
+	{ "DELETE", "/v1/edge/devices/*", 0, edge_device_delete },
+	{ "POST", "/v1/edge/rules", BODY_MAX, edge_rules_post },
+	{ "PUT", "/v1/edge/lists/*/*", APPLY_MAX, edge_list_put },
+	{ "DELETE", "/v1/edge/lists/*/*", 0, edge_list_delete },
+	{ "GET", "/v1/edge/test", 0, edge_test_get },
 };
 
 /* Whether path has the form of the pattern. */

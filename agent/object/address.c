@@ -49,6 +49,11 @@ static void addr_mask(union tw_addr *addr, uint8_t len)
 	}
 }
 
+void prefix_mask(struct prefix *p)
+{
+	addr_mask(&p->addr, p->len);
+}
+
 int prefix_parse(const char *text, struct prefix *out)
 {
 	const char *slash = strchr(text, '/');
@@ -98,4 +103,11 @@ bool prefix_contains(const struct prefix *p, const union tw_addr *addr)
 		return false;
 	addr_mask(&masked, p->len);
 	return masked.quad[0] == p->addr.quad[0] && masked.quad[1] == p->addr.quad[1];
+}
+
+bool addr_is_loopback(const union tw_addr *addr)
+{
+	static const union tw_addr one6 = { .byte[15] = 1 };
+
+	return addr_is4(addr) ? addr->byte[12] == 127 : !memcmp(addr, &one6, sizeof(one6));
 }

@@ -203,6 +203,8 @@ int prefix_format(const struct prefix *p, char *buf, size_t len);
 int addr_parse(const char *text, union tw_addr *out); /* IPv4 comes out mapped */
 int addr_format(const union tw_addr *addr, char *buf, size_t len);
 bool addr_is4(const union tw_addr *addr);
+bool addr_is_loopback(const union tw_addr *addr);
+void prefix_mask(struct prefix *p); /* clears the host bits */
 
 const char *object_kind_name(enum object_kind kind); /* "Pod" */
 /* Accepts pod, pods, po, networkpolicy, networkpolicies, netpol, namespace, ns, ... */

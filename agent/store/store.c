@@ -41,6 +41,10 @@
 	X(PROGRAM_DEL, "DELETE FROM programs WHERE name = ?1")                                     \
 	X(PROGRAM_ALL, "SELECT name, json FROM programs ORDER BY name")                            \
 	X(PROGRAM_OBJECT, "SELECT object FROM programs WHERE name = ?1")                           \
+	X(EDGE_PUT, "INSERT INTO edge(key, json) VALUES(?1, ?2) "                                  \
+		    "ON CONFLICT(key) DO UPDATE SET json = ?2")                                    \
+	X(EDGE_DEL, "DELETE FROM edge WHERE key = ?1")                                             \
+	X(EDGE_ALL, "SELECT key, json FROM edge ORDER BY key")                                     \
 	X(ENDPOINT_CLEAR, "DELETE FROM endpoints")                                                 \
 	X(RELEASE_CLEAR, "DELETE FROM releases")                                                   \
 	X(ID_CLEAR, "DELETE FROM ids")                                                             \
@@ -76,7 +80,9 @@ static const char schema[] = "BEGIN IMMEDIATE;"
  * open, and what it does not know waits in there for the next newer one.
  */
 static const char tables[] = "CREATE TABLE IF NOT EXISTS programs(name TEXT PRIMARY KEY,"
-			     " json TEXT, object BLOB)";
+			     " json TEXT, object BLOB);"
+			     "CREATE TABLE IF NOT EXISTS edge(key TEXT PRIMARY KEY, json TEXT)"
+			     " WITHOUT ROWID";
 
 static const struct db_kind towpath_db = {
 	.file = "towpath.db",
@@ -722,6 +728,37 @@ int store_program_object(struct store *s, const char *name, void **out, size_t *
 	*out = bytes.v;
 	*len = bytes.n;
 	return 0;
+}
+
+/* ---- edge ----------------------------------------------------------------------------------- */
+
+int store_edge_write(struct store *s, const struct store_edge_item *items, size_t n)
+{
+	bool rewritten = false;
+	int err = store_keep(s, &rewritten);
+
+	if (!err)
+		err = db_run(&s->db, DB_BEGIN);
+	if (err)
+		return err;
+	for (size_t i = 0; i < n && !err; i++) {
+		const char *json = items[i].json;
+
+		if (json)
+			err = db_run(&s->db, DB_EDGE_PUT, DB_TEXT_VALUE(items[i].key),
+				     DB_TEXT_VALUE(json));
+		else
+			err = db_run(&s->db, DB_EDGE_DEL, DB_TEXT_VALUE(items[i].key));
+	}
+	return transaction_end(s, err);
+}
+
+int store_edge_each(struct store *s, int (*fn)(void *arg, const char *key, const char *json),
+		    void *arg)
+{
+	struct each each = { .program = fn, .arg = arg };
+
+	return db_query(&s->db, DB_EDGE_ALL, NULL, 0, each_program, &each);
 }
 
 /* ---- sysctls -------------------------------------------------------------------------------- */

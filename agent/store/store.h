@@ -101,6 +101,17 @@ int store_program_each(struct store *s, int (*fn)(void *arg, const char *name, c
 /* *out is malloc'ed for the caller. -ENOENT. */
 int store_program_object(struct store *s, const char *name, void **out, size_t *len);
 
+/* What the edge keeps, by keys of its own: "rule/64", "device/eth0". */
+struct store_edge_item {
+	const char *key;
+	const char *json; /* NULL: remove it */
+};
+/* All in one transaction. */
+int store_edge_write(struct store *s, const struct store_edge_item *items, size_t n);
+/* By key. */
+int store_edge_each(struct store *s, int (*fn)(void *arg, const char *key, const char *json),
+		    void *arg);
+
 /* Sysctls as they were before towpathd changed them; the first value put for a path stays. */
 int store_sysctl_put(struct store *s, const char *path, const char *value);
 int store_sysctl_each(struct store *s, int (*fn)(void *arg, const char *path, const char *value),

@@ -30,6 +30,10 @@ void tw_client_timeout(struct tw_client *c, unsigned int ms);
 int tw_client_call(struct tw_client *c, const char *method, const char *path, json_t *body,
 		   json_t **reply);
 
+/* The same with a body that is no JSON: a list of the edge. */
+int tw_client_send(struct tw_client *c, const char *method, const char *path, const void *body,
+		   size_t len, json_t **reply);
+
 /*
  * A stream of JSON lines; fn returning non-zero ends it. Same results. No time limit but
  * that of connecting: a stream may be silent for as long as it likes.

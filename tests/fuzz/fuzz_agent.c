@@ -11,6 +11,8 @@
 #include "health.h"
 #include "kernel_drops.h"
 #include "log.h"
+#include "edge/edges.h"
+#include "edge/rule.h"
 #include "programs_internal.h"
 #include "rates.h"
 #include "remover.h"
@@ -211,6 +213,66 @@ int programs_detach(struct programs *p, const char *name, programs_fn done, void
 		    struct agent_error *err)
 {
 	return agent_refuse(err, AGENT_NOT_FOUND, "there is no program %.64s", name);
+}
+
+/* ---- the edge: requests are read as far as the rules themselves ------------------------------ */
+
+void edges_look(struct edges *e)
+{
+}
+
+json_t *edges_json(struct edges *e)
+{
+	return json_pack("{s:[]}", "rules");
+}
+
+int edges_attach(struct edges *e, const json_t *body, edges_fn done, void *arg,
+		 struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_FOUND, "there is no such interface");
+}
+
+int edges_detach(struct edges *e, const char *device, edges_fn done, void *arg,
+		 struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_FOUND, "the edge is not attached to %.15s", device);
+}
+
+int edges_rules(struct edges *e, const json_t *body, edges_fn done, void *arg,
+		struct agent_error *err)
+{
+	const json_t *text;
+	size_t i;
+
+	json_array_foreach(json_object_get(body, "rules"), i, text) {
+		const char *rule = json_string_value(text);
+		struct edge_rule parsed = {};
+		char why[256];
+
+		if (edge_rule_parse(rule ? rule : "", EDGE_DENY, &parsed, why, sizeof(why)))
+			return agent_refuse(err, AGENT_INVALID, "%s", why);
+		edge_rule_clear(&parsed);
+	}
+	return agent_refuse(err, AGENT_NOT_READY, "the edge is attached to no device");
+}
+
+int edges_list(struct edges *e, struct edges_list *list, edges_fn done, void *arg,
+	       struct agent_error *err)
+{
+	struct edge_prefixes prefixes = {};
+	struct edge_list_error at = {};
+	int res = edge_list_parse(list->text ? list->text : "", list->len, 1, &prefixes, &at);
+
+	free(list->text);
+	edge_prefixes_free(&prefixes);
+	return res ? agent_refuse(err, AGENT_INVALID, "%s", at.text)
+		   : agent_refuse(err, AGENT_NOT_READY, "the edge is attached to no device");
+}
+
+int edges_test(struct edges *e, const char *address, const char *port, edges_fn done, void *arg,
+	       struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_READY, "the edge is attached to no device");
 }
 
 bool endpoint_link_exists(const struct endpoint *ep)

@@ -11,8 +11,8 @@ import pytest
 from node import binary
 
 COMMANDS = ("status", "top", "apply", "delete", "get", "run", "exec", "rm", "flows", "explain", "policy", "trace",
-            "program", "map", "log", "features", "cni", "uninstall", "completion")  # fmt: skip
-GROUPS = ("program", "map")
+            "program", "map", "log", "edge", "features", "cni", "uninstall", "completion")  # fmt: skip
+GROUPS = ("program", "map", "edge")
 
 
 def towpath(*argv, stdin="", **env):

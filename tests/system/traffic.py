@@ -100,14 +100,16 @@ def tcp_works(src, dst, family, port=None, seconds=SOON, address=None):
         return False
 
 
-def udp_ask(src, dst, family, port=None, size=64, seconds=SOON, address=None, sport=0):
+def udp_ask(
+    src, dst, family, port=None, size=64, seconds=SOON, address=None, sport=0, source=None
+):
     """One datagram there and one as large back: the sender's address as dst saw it, or
-    None when the question or the answer got lost."""
+    None when the question or the answer got lost. source: an address of src to ask from."""
     port = port or port_new()
     data = bytes(i * 7 % 251 for i in range(size))
     with (
         bound(dst, family, socket.SOCK_DGRAM, port, address) as server,
-        bound(src, family, socket.SOCK_DGRAM, sport) as client,
+        bound(src, family, socket.SOCK_DGRAM, sport, source) as client,
     ):
         for sock in (server, client):
             sock.settimeout(seconds)
