@@ -2,11 +2,9 @@
 /* Loads each program of an object alone, and lets it go. */
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "check_internal.h"
@@ -70,40 +68,12 @@ void check_list_add(struct tw_check *c, const char *const **list, size_t *n, con
 
 static int file_read(struct tw_check *c, const char *path, char *err, size_t err_len)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	ssize_t n = -1;
+	const char *name = check_keep(c, path);
+	int res = name ? userprog_file_read(name, &c->file, &c->bytes, err, err_len) : -ENOMEM;
 
-	c->file.name = check_keep(c, path);
-	c->bytes = malloc(USERPROG_OBJECT_MAX + 1);
-	if (fd < 0 || fstat(fd, &st) || !c->bytes || !c->file.name) {
-		int res = -errno;
-
+	if (!name)
 		snprintf(err, err_len, "cannot read %s: %s", path, strerror(-res));
-		if (fd >= 0)
-			close(fd);
-		return res;
-	}
-	if (S_ISREG(st.st_mode))
-		n = pread(fd, c->bytes, USERPROG_OBJECT_MAX + 1, 0);
-	else
-		errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
-	if (n < 0) {
-		int res = -errno;
-
-		snprintf(err, err_len, "cannot read %s: %s", path,
-			 S_ISREG(st.st_mode) ? strerror(-res) : "it is not a file");
-		close(fd);
-		return res;
-	}
-	close(fd);
-	c->file.bytes = c->bytes;
-	c->file.len = (size_t)n;
-	if (!n) {
-		snprintf(err, err_len, "%s is empty", path);
-		return -EINVAL;
-	}
-	return userprog_elf_check(&c->file, err, err_len);
+	return res ? res : userprog_elf_check(&c->file, err, err_len);
 }
 
 /* ---- loading --------------------------------------------------------------------------------- */

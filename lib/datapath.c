@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/membarrier.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,17 +18,6 @@
 #include "towpath.skel.h"
 
 #define DROP_EVENTS_A_SECOND 1000 /* per CPU */
-
-void datapath_message(char *err, size_t err_len, const char *format, ...)
-{
-	va_list args;
-
-	if (!err || !err_len)
-		return;
-	va_start(args, format);
-	vsnprintf(err, err_len, format, args);
-	va_end(args);
-}
 
 /* The coarse clock ticks once a jiffy, so its resolution is 1/HZ. */
 static uint32_t kernel_hz(void)

@@ -138,6 +138,8 @@ int userprog_open(struct userprog **out, const struct userprog_file *file, const
 void userprog_close(struct userprog *p);
 const char *userprog_program(const struct userprog *p);
 int userprog_fd(const struct userprog *p);
+/* A map of the object by its name, or by that of its section; -1: there is none. Borrowed. */
+int userprog_map_fd(const struct userprog *p, const char *name);
 
 /*
  * Has the kernel verify it. Maps that are pinned in `maps` (NULL: none) under the same name are used

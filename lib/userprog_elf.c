@@ -5,8 +5,12 @@
  */
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "userprog.h"
 #include "userprog_internal.h"
@@ -170,4 +174,40 @@ int userprog_elf_check(const struct userprog_file *f, char *err, size_t err_len)
 		return -EINVAL;
 	}
 	return check_sections(f, &head, err, err_len);
+}
+
+int userprog_file_read(const char *path, struct userprog_file *f, void **bytes, char *err,
+		       size_t err_len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), res = fd < 0 ? -errno : 0;
+	void *buf = malloc(USERPROG_OBJECT_MAX + 1);
+	struct stat st = {};
+	ssize_t n = -1;
+
+	if (!res && (!buf || fstat(fd, &st)))
+		res = -errno;
+	if (!res && !S_ISREG(st.st_mode)) {
+		snprintf(err, err_len, "cannot read %s: it is not a file", path);
+		close(fd);
+		free(buf);
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	}
+	if (!res) {
+		n = pread(fd, buf, USERPROG_OBJECT_MAX + 1, 0);
+		res = n < 0 ? -errno : n ? 0 : -EINVAL;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (!n)
+		snprintf(err, err_len, "%s is empty", path);
+	else if (res)
+		snprintf(err, err_len, "cannot read %s: %s", path, strerror(-res));
+	if (res) {
+		free(buf);
+		return res;
+	}
+	f->name = path;
+	f->bytes = *bytes = buf;
+	f->len = (size_t)n;
+	return 0;
 }

@@ -10,6 +10,12 @@
 struct bpf_map;
 struct btf;
 
+/*
+ * Reads an object file: *bytes is the caller's, and f->bytes the same; f->name is path itself. -EINVAL: it
+ * is empty, or no file.
+ */
+int userprog_file_read(const char *path, struct userprog_file *f, void **bytes, char *err,
+		       size_t err_len);
 /* Whether libbpf may be given the file (userprog_elf.c). -EINVAL, -E2BIG with a sentence. */
 int userprog_elf_check(const struct userprog_file *f, char *err, size_t err_len);
 /* Of a file that was checked: a section's bytes, borrowed. False: there is none, or it is empty. */

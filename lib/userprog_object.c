@@ -195,6 +195,13 @@ const char *userprog_program(const struct userprog *p)
 	return bpf_program__name(p->prog);
 }
 
+int userprog_map_fd(const struct userprog *p, const char *name)
+{
+	const struct bpf_map *map = bpf_object__find_map_by_name(p->obj, name);
+
+	return map ? bpf_map__fd(map) : -1;
+}
+
 int userprog_fd(const struct userprog *p)
 {
 	return bpf_program__fd(p->prog);

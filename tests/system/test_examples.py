@@ -243,6 +243,7 @@ def test_loads_with_bpftool(node, objects, name):
 
 @pytest.mark.parametrize("name, section", (
     ("drop-port", "xdp"), ("packet-counter", "tc"), ("top-sources", "tc"), ("recorder", "tc"),
+    ("library", "tc"),
 ))  # fmt: skip
 def test_loads_with_ip_and_tc(node, objects, name, section):
     netns = node.netns

@@ -10,7 +10,7 @@ from node import REPO, Node
 from page import PAGES, Page, Shell, matches, merged, reader
 from runtime import Host
 
-DATA = {"yaml", "json", "toml", "ini", "text"}  # languages of blocks that hold no commands
+DATA = {"yaml", "json", "toml", "ini", "text", "c"}  # languages of blocks that hold no commands
 
 
 @contextlib.contextmanager
