@@ -5,15 +5,17 @@
  */
 #include "map.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <towpath/events.h>
 #include <unistd.h>
 #include <uthash.h>
 
 #include "flow_lines.h"
 
-enum { OPT_INTERVAL = CLI_LONG, OPT_COUNT };
+enum { OPT_INTERVAL = CLI_LONG, OPT_COUNT, OPT_AS };
 
 #define INTERVAL_DEFAULT_NS 1000000000ull
 #define INTERVAL_MIN_NS 100000000ull
@@ -48,7 +50,9 @@ struct watch {
 	struct row rows[ROWS_MAX]; /* the busiest first, then others in the map's order */
 	size_t n_rows, n_busy, room;
 	bool lines;
-	bool failed; /* BTF that does not fit */
+	const char *type;	  /* of events; NULL: bytes */
+	struct tw_events *events; /* of a buffer, which has no entries */
+	bool failed;		  /* BTF that does not fit */
 };
 
 static uint64_t now_ns(clockid_t clock)
@@ -384,6 +388,57 @@ static int lines_show(struct watch *w)
 	return CLI_OK;
 }
 
+/* ---- events ----------------------------------------------------------------------------------- */
+
+static int event_print(void *arg, const void *data, size_t size)
+{
+	struct watch *w = arg;
+	json_int_t now = (json_int_t)now_ns(CLOCK_REALTIME);
+	cleanup_(cleanup_json) json_t *event = tw_events_json(w->events, data, size);
+	cleanup_(cleanup_json) json_t *line = json_pack("{s:I, s:O*, s:I}", "time", now, "event",
+							event, "size", (json_int_t)size);
+	cleanup_(cleanup_free) char *text =
+		event ? cli_text(event) : cli_printf("%zu bytes: too short", size);
+
+	if (w->cli->output == CLI_JSON) {
+		json_dumpf(line, stdout, JSON_COMPACT);
+		putchar('\n');
+	} else if (w->cli->output == CLI_YAML) {
+		puts("---");
+		cli_yaml(line, stdout);
+	} else {
+		flow_time(now, false, stdout);
+		printf("  %s\n", text);
+	}
+	bool last = w->count == 1;
+
+	w->count -= w->count > 0;
+	return ferror(stdout) || last ? -ECANCELED : 0;
+}
+
+static int events_show(struct watch *w)
+{
+	uint64_t lost = 0;
+	char err[512] = "";
+	int res = 0;
+
+	if (tw_events_open(&w->events, w->map, w->type, err, sizeof(err)))
+		return cli_refuse("%s", err);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while (res >= 0 || res == -EINTR) {
+		/* Not for ever: of some programs nobody is woken up. */
+		res = tw_events_read(w->events, (int)(w->interval / 1000000u), event_print, w);
+		if (tw_events_lost(w->events) != lost)
+			fprintf(stderr, "towpath: %llu events were lost\n",
+				(unsigned long long)(tw_events_lost(w->events) - lost));
+		lost = tw_events_lost(w->events);
+	}
+	tw_events_close(w->events);
+	return res == -ECANCELED ? CLI_OK
+				 : cli_refuse("map %s cannot be read: %s",
+					      tw_map_info(w->map)->name, strerror(-res));
+}
+
 static int option_take(struct watch *w, int opt)
 {
 	const char *value = w->cli->value;
@@ -399,6 +454,9 @@ static int option_take(struct watch *w, int opt)
 		w->count = strtoul(value, &end, 10);
 		if (*end || *value < '0' || *value > '9' || !w->count)
 			return cli_usage(w->cli, "--count takes a number, not \"%s\"", value);
+		return CLI_OK;
+	case OPT_AS:
+		w->type = value;
 		return CLI_OK;
 	default:
 		return CLI_USAGE;
@@ -425,9 +483,14 @@ static int watch_run(struct cli *cli, int argc, char **argv)
 	ret = map_open(&map, argv[optind]);
 	if (ret)
 		return ret;
+	w->map = map;
+	if (tw_map_info(map)->access == TW_MAP_EVENTS)
+		return events_show(w);
+	if (w->type)
+		return cli_usage(cli, "--as is for buffers of events, and %s is a %s",
+				 tw_map_info(map)->name, tw_map_info(map)->type_name);
 	if (map_unreadable(map))
 		return CLI_REFUSED;
-	w->map = map;
 	w->key_size = tw_map_info(map)->key_size;
 	w->value_size = tw_map_value_len(map);
 	w->lines = w->count || cli->output != CLI_TABLE || !isatty(STDOUT_FILENO);
@@ -441,22 +504,28 @@ static int watch_run(struct cli *cli, int argc, char **argv)
 
 static const struct cli_option watch_options[] = {
 	{ OPT_INTERVAL, "interval", "TIME", "between looks: 100ms to 1h (default 1s)" },
-	{ OPT_COUNT, "count", "N", "look so many times, and end; changes as lines" },
+	{ OPT_COUNT, "count", "N",
+	  "look so many times, and end; changes as lines; or so many events" },
+	{ OPT_AS, "as", "TYPE", "the struct that events are; without it, bytes" },
 	{ 0 },
 };
 
 const struct cli_command cmd_map_watch = {
 	.name = "map watch",
-	.usage = "MAP [--interval TIME] [--count N]",
+	.usage = "MAP [--interval TIME] [--count N] [--as TYPE]",
 	.summary = "what changes in a map, and how fast, live",
 	.details =
 		"On a terminal a table, refreshed in place, the entries that changed most first; q "
 		"ends.\nElse a line for each entry that came, changed or went; -o json gives an "
 		"object a line.\nPer-CPU values are added up. At most 262 144 entries are "
-		"watched.\n",
+		"watched.\nOf "
+		"ring and perf buffers the events, a line each. Reading takes them out, so a "
+		"program\n"
+		"that reads the buffer misses them.\n",
 	.options = watch_options,
 	.examples = "  sudo towpath map watch counts\n"
 		    "  sudo towpath map watch tw_flow4 --interval 5s --count 3\n"
+		    "  sudo towpath map watch events --as event\n"
 		    "  sudo towpath map watch counts -o json | jq '{key, rates}'\n",
 	.run = watch_run,
 };

@@ -106,6 +106,20 @@ struct {
 	__uint(max_entries, 4096);
 } mt_ring SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+} mt_perf SEC(".maps");
+
+struct event {
+	__be32 saddr;
+	__be16 port;
+	enum state state;
+};
+
+const struct event *event_type __attribute__((unused));
+
 struct inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -174,6 +188,17 @@ int mt_count(struct __sk_buff *skb)
 		bpf_sk_release(sock);
 	if (!enabled && phase == STATE_CLOSED && label[0] && port)
 		bpf_tail_call(skb, &mt_jumps, fixed);
+	return 0;
+}
+
+SEC("tc")
+int mt_events(struct __sk_buff *skb)
+{
+	struct event event = { 0x0100000a, 0x5000, STATE_OPEN };
+
+	bpf_ringbuf_output(&mt_ring, &event, sizeof(event), 0);
+	bpf_ringbuf_output(&mt_ring, &event, 4, BPF_RB_NO_WAKEUP);
+	bpf_perf_event_output(skb, &mt_perf, BPF_F_CURRENT_CPU, &event, sizeof(event));
 	return 0;
 }
 
