@@ -80,6 +80,19 @@ static bool type_traces(enum bpf_prog_type type)
 	       type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE || type == BPF_PROG_TYPE_PERF_EVENT;
 }
 
+/* Before 6.8 a function that calls itself is refused as a loop: the edge is from its call. */
+static bool calls_back(const struct bpf_program *prog, const struct verifier_log *log)
+{
+	const struct bpf_insn *insns = bpf_program__insns(prog);
+	unsigned int insn;
+
+	for (unsigned int i = 0; i < log->n_messages; i++)
+		if (sscanf(log->messages[i], "back-edge from insn %u", &insn) == 1 &&
+		    insn < bpf_program__insn_cnt(prog))
+			return insns[insn].code == (BPF_JMP | BPF_CALL);
+	return false;
+}
+
 /* ---- the line ---------------------------------------------------------------------------------- */
 
 /* Of an instruction of the program itself; those of functions come behind it, in libbpf's order. */
@@ -111,6 +124,21 @@ static const struct source_line *line_of_loop(const struct tw_check *c,
 	return line_of_program(c, prog, 0);
 }
 
+/* "16: return sum(n - 1);": the lines of an edge, before 6.8. */
+static const struct source_line *line_of_message(const struct tw_check *c,
+						 const struct verifier_log *log)
+{
+	for (unsigned int i = 0; i < log->n_messages; i++) {
+		const char *text = strstr(log->messages[i], ": ");
+		const struct source_line *line =
+			text ? source_lines_text(&c->lines, text + 2, 0) : NULL;
+
+		if (line)
+			return line;
+	}
+	return NULL;
+}
+
 static const struct source_line *line_find(const struct tw_check *c, const struct bpf_program *prog,
 					   const struct verifier_log *log,
 					   const struct verifier_explanation *why)
@@ -121,6 +149,8 @@ static const struct source_line *line_find(const struct tw_check *c, const struc
 		return line_of_loop(c, prog);
 	if (*log->source.text)
 		line = source_lines_text(&c->lines, log->source.text, log->source.line);
+	else
+		line = line_of_message(c, log);
 	return line || *log->source.text ? line : line_of_program(c, prog, 0);
 }
 
@@ -245,6 +275,7 @@ struct tw_check_refusal *check_refusal(struct tw_check *c, struct bpf_object *ob
 	if (!log)
 		return NULL;
 	verifier_log_read(text, strlen(text), log);
+	about.calls_back = calls_back(prog, log);
 	verifier_explain(log, &about, &why);
 	taken_fill(c, prog, log, &why);
 	out = explained(c, &why);

@@ -88,9 +88,6 @@ const struct verifier_kind verifier_kinds[] = {
 	  "count: for (int i = 0; i < LIMIT; i++), with a constant limit that is tested on each "
 	  "way "
 	  "round; or bpf_loop() (Linux 5.17)" },
-	{ "endless-loop", "^back-edge from insn ([0-9]+) to ([0-9]+)", WHEN_ALWAYS,
-	  "has a loop, which this kernel does not take", "loops need Linux 5.3 and CAP_BPF",
-	  "unroll it: #pragma unroll before the loop" },
 	{ "too-many-branches", "^The sequence of ([0-9]+) jumps is too complex", WHEN_ALWAYS,
 	  "has more branches in a row than the verifier keeps in mind",
 	  "each if in a loop is another way that has to be looked at later, and the verifier "
@@ -129,6 +126,13 @@ const struct verifier_kind verifier_kinds[] = {
 	  "has a function that calls itself",
 	  "the stack is 512 bytes, so functions go at most 8 deep: there is no recursion",
 	  "write it as a loop with a constant limit" },
+	{ "recursion", "^back-edge from insn ([0-9]+) to ([0-9]+)", WHEN_RECURSION,
+	  "has a function that calls itself",
+	  "the stack is 512 bytes, so functions go at most 8 deep: there is no recursion",
+	  "write it as a loop with a constant limit" },
+	{ "endless-loop", "^back-edge from insn ([0-9]+) to ([0-9]+)", WHEN_ALWAYS,
+	  "has a loop, which this kernel does not take", "loops need Linux 5.3 and CAP_BPF",
+	  "unroll it: #pragma unroll before the loop" },
 	{ "call-depth", "^the call stack of ([0-9]+) frames is too deep", WHEN_ALWAYS,
 	  "has functions that call each other more than 8 deep",
 	  "the program and the functions in one chain of calls may be 8",
@@ -270,10 +274,11 @@ const struct verifier_kind verifier_kinds[] = {
 	  "hands a function a length that can be negative",
 	  "a signed number was checked against its upper limit only",
 	  "make it unsigned, or also check that it is not below 0" },
-	{ "zero-length", "^R([0-9]+) invalid zero-sized read", WHEN_ALWAYS,
+	{ "zero-length", "^(R[0-9]+ )?invalid zero-sized read", WHEN_ALWAYS,
 	  "hands a function a length that can be 0",
 	  "this helper takes buffers of at least one byte, and nothing excludes a length of 0",
-	  "exclude it just before: if (!len || len > sizeof(buffer)) return ..." },
+	  "exclude it just before: if (!len || len > sizeof(buffer)) return ...; before Linux 6.2 "
+	  "by arithmetic: len = (len & 63) + 1" },
 	{ "dynptr", "^Expected an initialized dynptr as arg #?([0-9]+)", WHEN_ALWAYS,
 	  "uses a dynptr that was not made yet, or is no longer valid",
 	  "a struct bpf_dynptr gets its meaning from bpf_dynptr_from_skb(), "

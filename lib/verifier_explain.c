@@ -91,9 +91,9 @@ static bool is_store(const struct verifier_log *log)
 	return to && equals && to < equals;
 }
 
-static bool has_recursion(const struct verifier_log *log)
+static bool has_recursion(const struct verifier_log *log, const struct verifier_program *about)
 {
-	return log->n_calls && log->calls[log->n_calls - 1].back;
+	return (log->n_calls && log->calls[log->n_calls - 1].back) || (about && about->calls_back);
 }
 
 static bool has_other_context(const struct verifier_program *about)
@@ -119,7 +119,7 @@ static bool holds(enum verifier_when when, const struct verifier_log *log, const
 	case WHEN_FUNCTION:
 		return *log->function;
 	case WHEN_RECURSION:
-		return has_recursion(log);
+		return has_recursion(log, about);
 	case WHEN_VALUE_ARGUMENT:
 		return takes_value(log);
 	case WHEN_STORE:
@@ -137,12 +137,24 @@ static bool holds(enum verifier_when when, const struct verifier_log *log, const
 
 /* ---- finding the kind -------------------------------------------------------------------------- */
 
+/* Compiling costs more than all else here, and most patterns begin with words that are not in the line. */
+static bool pattern_may_match(const char *pattern, const char *line)
+{
+	size_t plain;
+
+	if (*pattern != '^' || strchr(pattern, '|'))
+		return true;
+	pattern++;
+	plain = strcspn(pattern, "([.*+?\\|{$");
+	return !strncmp(pattern, line, plain);
+}
+
 static bool pattern_matches(const char *pattern, const char *line, struct match *m)
 {
 	regex_t re;
 	bool found;
 
-	if (regcomp(&re, pattern, REG_EXTENDED))
+	if (!pattern_may_match(pattern, line) || regcomp(&re, pattern, REG_EXTENDED))
 		return false;
 	m->line = line;
 	found = !regexec(&re, line, GROUPS, m->at, 0);
@@ -157,8 +169,8 @@ static const struct verifier_kind *kind_find(const struct verifier_log *log,
 		const struct verifier_kind *kind = &verifier_kinds[k];
 
 		for (unsigned int i = 0; i < log->n_messages; i++)
-			if (pattern_matches(kind->pattern, log->messages[i], m) &&
-			    holds(kind->when, log, log->messages[i], about))
+			if (holds(kind->when, log, log->messages[i], about) &&
+			    pattern_matches(kind->pattern, log->messages[i], m))
 				return kind;
 	}
 	return NULL;

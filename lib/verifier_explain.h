@@ -34,6 +34,7 @@ struct verifier_program {
 	const char *context;	    /* the struct that its C function takes */
 	const char *context_wanted; /* the one that programs of its type get */
 	bool traces;		    /* kprobe, tracepoint, raw tracepoint and the like */
+	bool calls_back;	    /* the edge that goes back is a call */
 };
 
 /*

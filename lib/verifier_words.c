@@ -126,13 +126,15 @@ static void offset_add(struct text *t, const char *state, const char *start)
 	}
 }
 
-/* The name of the map, "" before 6.3 and for maps without one. */
+/* "map counts"; kernels before 6.3 do not say the name: "a map". */
 static void map_add(struct text *t, const char *state)
 {
 	const char *name = attribute(state, "map");
 
 	if (name)
-		text_add(t, " %.*s", (int)strcspn(name, ",)"), name);
+		text_add(t, "map %.*s", (int)strcspn(name, ",)"), name);
+	else
+		text_add(t, "a map");
 }
 
 /* ---- one function for each kind of state ------------------------------------------------------ */
@@ -152,7 +154,7 @@ static void words_value(struct text *t, const char *state)
 {
 	int64_t size;
 
-	text_add(t, "a pointer into a value of map");
+	text_add(t, "a pointer into a value of ");
 	map_add(t, state);
 	if (verifier_state_number(state, "vs", &size))
 		text_add(t, " (%" PRId64 " %s),", size, BYTES(size));
@@ -161,14 +163,13 @@ static void words_value(struct text *t, const char *state)
 
 static void words_value_or_null(struct text *t, const char *state)
 {
-	text_add(t, "what the look-up in map");
+	text_add(t, "what the look-up in ");
 	map_add(t, state);
 	text_add(t, " found: a pointer to a value, or NULL");
 }
 
 static void words_map(struct text *t, const char *state)
 {
-	text_add(t, "the map");
 	map_add(t, state);
 }
 
@@ -243,8 +244,11 @@ static void words_socket(struct text *t, const char *state)
 
 static void words_context(struct text *t, const char *state)
 {
+	int64_t off = 0;
+
 	text_add(t, "the context that the program is called with");
-	if (is_variable(state) || attribute(state, "off"))
+	verifier_state_number(state, "off", &off);
+	if (is_variable(state) || off)
 		text_add(t, ",");
 	offset_add(t, state, "");
 }

@@ -7,10 +7,8 @@ SEC("tc")
 int copy(struct __sk_buff *skb)
 {
 	char bytes[64] = "";
-	__u32 len = skb->mark;
+	__u32 len = (skb->mark & 63) + 1; /* 1 to 64, also for old kernels */
 
-	if (!len || len > sizeof(bytes))
-		return 0;
 	if (bpf_skb_load_bytes(skb, 0, bytes, len))
 		return 0;
 	return bytes[0] ? 0 : 2;

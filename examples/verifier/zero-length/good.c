@@ -7,9 +7,9 @@ SEC("tc")
 int copy(struct __sk_buff *skb)
 {
 	char bytes[64] = "";
-	__u32 len = skb->mark & 63;
+	__u32 len = (skb->mark & 63) + 1; /* 1 to 64, also for old kernels */
 
-	if (!len || bpf_skb_load_bytes(skb, 0, bytes, len))
+	if (bpf_skb_load_bytes(skb, 0, bytes, len))
 		return 0;
 	return bytes[0] ? 0 : 2;
 }
