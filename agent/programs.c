@@ -11,9 +11,11 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "edge_front.h"
 #include "log.h"
 #include "programs_internal.h"
 
+#define LOST_MS 500u   /* until an XDP program that was taken off is attached again */
 #define AGAIN_MS 5000u /* what failed is tried again: nothing may change for days */
 
 void program_free(struct program *prog)
@@ -220,6 +222,7 @@ static int begin_detach(struct program_task *t)
 	/* Only a filter needs its place; where that has gone, so has the filter. */
 	if (program_place_find(p, &w->r, false, &w->place, why, sizeof(why)))
 		prog->link.priority = 0;
+	w->place.pins = p->pins;
 	w->prog_fd = prog->prog_fd;
 	w->link = prog->link;
 	prog->prog_fd = prog->link.fd = -1;
@@ -415,6 +418,8 @@ static void end_renew(struct program_task *t)
 	program_place_words(&prog->r, words, sizeof(words));
 	prog->prog_fd = w->prog_fd >= 0 ? w->prog_fd : prog->prog_fd;
 	if (!w->res) {
+		if (prog->link.slot && !prog->link.front && prog->link.slot != w->link.slot)
+			userprog_edge_clear(t->p->pins, prog->link.slot);
 		if (prog->link.fd >= 0)
 			close(prog->link.fd);
 		attached(prog, w);
@@ -450,6 +455,7 @@ struct looking {
 	uint32_t id;
 	bool there;
 	bool ahead, behind; /* of Towpath's own */
+	bool skb_mode;
 };
 
 /* On which side of Towpath's program it runs, if that is there. */
@@ -478,12 +484,24 @@ static int look_there(void *arg)
 {
 	struct looking *l = arg;
 	struct userprog_hook hook = l->place->hook;
+	struct userprog_entry xdp;
+	size_t n = 1;
 
 	if (hook.point->where == USERPROG_DEVICE)
 		hook.ifindex = if_nametoindex(l->place->device);
 	if (hook.point->where == USERPROG_DEVICE && !hook.ifindex)
 		return 0;
-	l->there = userprog_attached(&hook, l->link);
+	/* With the edge come or gone, the other place is the right one. */
+	if (l->link->slot || program_behind_edge(l->place, hook.ifindex))
+		l->there = l->link->slot == hook.ifindex && l->link->front == l->place->front &&
+			   program_behind_edge(l->place, hook.ifindex) &&
+			   (l->place->front
+				    ? edge_front_get(l->place->pins, hook.ifindex, NULL)
+				    : userprog_edge_get(l->place->pins, hook.ifindex)) == l->id;
+	else
+		l->there = userprog_attached(&hook, l->link);
+	if (l->there && hook.point->attach == BPF_XDP)
+		l->skb_mode = !userprog_chain(&hook, &xdp, &n) && n && xdp.skb_mode;
 	if (l->there)
 		look_order(l, &hook);
 	return 0;
@@ -499,6 +517,10 @@ static void look_one(struct programs *p, struct program *prog)
 	char why[sizeof(prog->why)] = "";
 
 	if (program_place_find(p, &prog->r, false, &place, why, sizeof(why))) {
+		/* Another device may get the number. */
+		if (prog->link.slot && !prog->link.front)
+			userprog_edge_clear(p->pins, prog->link.slot);
+		prog->link.slot = 0;
 		snprintf(prog->why, sizeof(prog->why), "%s", why);
 		prog->failed = false;
 		return;
@@ -510,9 +532,17 @@ static void look_one(struct programs *p, struct program *prog)
 		program_place_run(&place, look_there, &l, why, sizeof(why));
 	program_place_close(&place);
 	prog->ahead = l.ahead;
+	prog->link.skb_mode = l.skb_mode;
 	/* Towpath was attached anew, and comes first: one that is meant to be before it goes there. */
 	if (l.behind && prog->r.bypass && prog->r.before)
 		l.there = false;
+	if (l.there || prog->r.point->attach != BPF_XDP)
+		prog->lost = 0;
+	else if (!prog->lost)
+		prog->lost = uv_now(&p->a->loop);
+	/* Whoever took it off may be about to attach himself, as the edge does with --replace. */
+	if (prog->lost && prog->link.fd >= 0 && uv_now(&p->a->loop) - prog->lost < LOST_MS)
+		return;
 	if (!l.there && (!prog->failed || uv_now(&p->a->loop) >= prog->again))
 		renew(p, prog);
 }
@@ -638,7 +668,7 @@ void programs_free(struct programs *p)
 
 static json_t *one_json(const struct programs *p, const struct program *prog)
 {
-	const bool there = prog->link.fd >= 0 || prog->link.priority;
+	const bool there = prog->link.fd >= 0 || prog->link.priority || prog->link.slot;
 	const char *state = prog->failed ? "failed"
 			    : *prog->why ? "waiting"
 			    : there	 ? "attached"
@@ -661,7 +691,10 @@ static json_t *one_json(const struct programs *p, const struct program *prog)
 		json_object_set_new(json, "id", json_integer(userprog_id(prog->prog_fd)));
 	if (prog->r.point->attach == BPF_XDP)
 		json_object_set_new(json, "mode",
-				    json_string(prog->link.skb_mode ? "generic" : "native"));
+				    json_string(prog->link.front      ? "before the edge"
+						: prog->link.slot     ? "behind the edge"
+						: prog->link.skb_mode ? "generic"
+								      : "native"));
 	json_object_set_new(json, "pins", json_string(dir));
 	return json;
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "edge_front.h"
 #include "programs_internal.h"
 
 #define CGROUPS_MAX 4096u
@@ -40,6 +41,7 @@ struct program_query {
 	} users[PROGRAMS_MAX];
 	size_t n_users;
 	uint32_t own[GUARDS_MAX];
+	const char *pins; /* run-dir/bpf; the list's */
 	size_t n_own;
 	unsigned int n_cgroups; /* looked at */
 	json_t *items;
@@ -173,6 +175,7 @@ int program_query_new(const struct programs *p, const struct programs_asked *ask
 		q->users[q->n_users].id = userprog_id(prog->prog_fd);
 		snprintf(q->users[q->n_users++].name, USERPROG_NAME_MAX, "%s", prog->r.name);
 	}
+	q->pins = p->pins;
 	q->n_own = datapath_program_ids(p->a->dp, q->own, GUARDS_MAX);
 	*out = q;
 	return 0;
@@ -283,6 +286,24 @@ static void hook_list(struct program_query *q, const char *where, struct userpro
 	}
 }
 
+/* Programs that jump from one to the next, of which the kernel names the first. */
+static void stages_list(struct program_query *q, const struct listed_place *place, uint32_t ifindex)
+{
+	struct userprog_entry edge = {}, behind = {};
+	size_t position = 2;
+
+	if (place->netns_fd >= 0 || !userprog_edge_has(q->pins, ifindex))
+		return;
+	if (edge_front_get(q->pins, ifindex, &edge.prog_id) && edge.prog_id) {
+		if (q->n_own < GUARDS_MAX)
+			q->own[q->n_own++] = edge.prog_id;
+		item_add(q, place->words, "xdp", position++, &edge);
+	}
+	behind.prog_id = userprog_edge_get(q->pins, ifindex);
+	if (behind.prog_id)
+		item_add(q, place->words, "xdp", position, &behind);
+}
+
 struct listing {
 	struct program_query *q;
 	const struct listed_place *place;
@@ -294,9 +315,13 @@ static int device_list(void *arg)
 	struct userprog_hook hook = { .ifindex = if_nametoindex(l->place->device),
 				      .cgroup_fd = -1 };
 
-	for (hook.point = NULL; hook.ifindex && (hook.point = userprog_point_next(hook.point));)
-		if (hook.point->where == USERPROG_DEVICE)
-			hook_list(l->q, l->place->words, &hook);
+	for (hook.point = NULL; hook.ifindex && (hook.point = userprog_point_next(hook.point));) {
+		if (hook.point->where != USERPROG_DEVICE)
+			continue;
+		hook_list(l->q, l->place->words, &hook);
+		if (hook.point->attach == BPF_XDP)
+			stages_list(l->q, l->place, hook.ifindex);
+	}
 	return 0;
 }
 
@@ -344,6 +369,22 @@ static void pin_found(void *arg, bool link, uint32_t id, const char *path)
 	keeper_add(arg, link, id, "pins", path);
 }
 
+/* What this agent has pinned beside users' programs is Towpath's: the edge. */
+static void owners_mend(const struct program_query *q)
+{
+	const size_t len = strlen(q->pins);
+	const char *path;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(q->items, i, item) {
+		path = json_string_value(json_array_get(json_object_get(item, "pins"), 0));
+		if (path && !strcmp(json_string_value(json_object_get(item, "owner")), "other") &&
+		    !strncmp(path, q->pins, len) && !strncmp(path + len, "/edge/", 6))
+			json_object_set_new(item, "owner", json_string("towpath"));
+	}
+}
+
 static void holder_found(void *arg, bool link, uint32_t id, int pid, const char *name)
 {
 	char text[64];
@@ -367,6 +408,7 @@ void program_work_list(struct program_work *w)
 		cgroup_list(q, q->cgroup_fd, q->cgroup, CGROUP_DEPTH_MAX);
 	if (json_array_size(q->items)) {
 		userprog_pins_each(pin_found, q);
+		owners_mend(q);
 		userprog_holders_each(holder_found, q);
 	}
 }

@@ -43,6 +43,7 @@ struct program {
 	bool working;  /* a job is at it */
 	bool ahead;    /* it runs before Towpath's own program */
 	bool failed;
+	uint64_t lost;	/* since when it is not there; ms of the loop, 0: it is */
 	uint64_t again; /* when a failed one is tried again; ms of the loop */
 	char why[512];	/* why it is not attached, "" when it is */
 	struct program *prev, *next;
@@ -54,6 +55,8 @@ struct program_place {
 	char device[IFNAMSIZ];
 	int netns_fd; /* -1: the node's own */
 	uint32_t port;
+	const char *pins; /* run-dir/bpf; the list's */
+	bool front;	  /* XDP: before the edge, not behind it */
 	struct userprog_order order;
 	uint32_t guards[GUARDS_MAX];
 };
@@ -64,8 +67,9 @@ struct programs {
 	struct agent *a;
 	struct program *list; /* in the order in which they were attached */
 	size_t n;
-	uint64_t number; /* of the last one attached */
-	char root[PATH_MAX];
+	uint64_t number;	    /* of the last one attached */
+	char pins[PATH_MAX];	    /* run-dir/bpf */
+	char root[PATH_MAX];	    /* ... /programs */
 	int root_fd;		    /* the folder, held open */
 	struct program_task *queue; /* the worker has the first one */
 	unsigned int n_queue;
@@ -156,6 +160,8 @@ int program_link(const char *dir, const struct program_place *place, int prog_fd
 		 struct userprog_link *link, char *err, size_t err_len);
 /* Takes off what has no pin any more, and closes it. */
 void program_off(const struct program_place *place, struct userprog_link *link);
+/* Whether the edge is at the device of an XDP hook, so that programs stand behind it. */
+bool program_behind_edge(const struct program_place *place, uint32_t ifindex);
 /* Runs fn in the place's network namespace. */
 int program_place_run(const struct program_place *place, int (*fn)(void *arg), void *arg, char *err,
 		      size_t err_len);

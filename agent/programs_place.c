@@ -138,6 +138,8 @@ int program_place_find(const struct programs *p, const struct program_record *r,
 	struct program_place place = {
 		.hook = { .point = r->point, .cgroup_fd = -1 },
 		.netns_fd = -1,
+		.pins = p->pins,
+		.front = r->point->attach == BPF_XDP && r->before,
 		.order = { .bypass = r->bypass },
 	};
 	struct agent *a = p->a;
@@ -154,7 +156,7 @@ int program_place_find(const struct programs *p, const struct program_record *r,
 		res = program_cgroup_open(r->cgroup, &place.hook.cgroup_fd, err, err_len);
 	else
 		res = endpoint_place(a, r, &place, err, err_len);
-	if (!res && r->relative) {
+	if (!res && r->relative && userprog_point_is_tc(r->point)) {
 		res = order_find(p, r, &place.order, err, err_len);
 		if (res && !strict) {
 			place.order.place = USERPROG_LAST;

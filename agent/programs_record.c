@@ -146,11 +146,18 @@ static int order_read(const json_t *body, struct program_record *r, struct agent
 	r->bypass = json_is_true(json_object_get(body, "allow_policy_bypass"));
 	if (before && after)
 		return agent_refuse(err, AGENT_INVALID, "it takes before or after, not both");
+	/* Of XDP there is one question, on which side of the edge. */
+	if (r->relative && r->point->attach == BPF_XDP && before &&
+	    (!strcmp(r->relative, "edge") || !strcmp(r->relative, "towpath")))
+		return 0;
+	if (r->relative && r->point->attach == BPF_XDP)
+		return agent_refuse(err, AGENT_INVALID,
+				    "an XDP program comes behind the edge, or with '--before edge' "
+				    "before it; a device takes one on either side");
 	if (r->relative && !userprog_point_is_tc(r->point))
 		return agent_refuse(err, AGENT_INVALID,
 				    "only programs at tc hooks have an order that can be chosen: "
-				    "those of a cgroup run as they were attached, and a device has "
-				    "one XDP program");
+				    "those of a cgroup run as they were attached");
 	return 0;
 }
 

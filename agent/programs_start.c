@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "edge_front.h"
 #include "log.h"
 #include "programs_internal.h"
 
@@ -73,6 +74,8 @@ static void strangers_remove(const struct programs *p)
 			ids[n++] = userprog_id(prog->prog_fd);
 	}
 	userprog_filters_remove(ids, n);
+	userprog_edge_keep(p->pins, ids, n);
+	edge_front_keep(p->pins, ids, n);
 
 	DIR *dir = opendir(p->root);
 	struct dirent *entry;
@@ -93,22 +96,31 @@ static void strangers_remove(const struct programs *p)
 struct finding {
 	struct userprog_hook hook;
 	const char *device;
+	const char *pins;
 	uint32_t id;
-	uint32_t priority;
+	struct userprog_link found;
 };
 
-static int filter_find(void *arg)
+static int unpinned_find(void *arg)
 {
 	struct finding *f = arg;
 
 	f->hook.ifindex = if_nametoindex(f->device);
-	if (f->hook.ifindex)
-		f->priority = userprog_filter_find(&f->hook, f->id);
+	if (!f->hook.ifindex)
+		return 0;
+	if (userprog_point_is_tc(f->hook.point))
+		f->found.priority = userprog_filter_find(&f->hook, f->id);
+	else if (userprog_edge_get(f->pins, f->hook.ifindex) == f->id)
+		f->found.slot = f->hook.ifindex;
+	else if (edge_front_get(f->pins, f->hook.ifindex, NULL) == f->id) {
+		f->found.slot = f->hook.ifindex;
+		f->found.front = true;
+	}
 	return 0;
 }
 
-/* Filters have no pins: those that run are found at their devices. */
-static void filters_restore(const struct programs *p)
+/* Filters, and who is beside the edge, have no pins: those that run are found at their devices. */
+static void unpinned_restore(const struct programs *p)
 {
 	struct program *prog;
 	char why[512];
@@ -117,13 +129,17 @@ static void filters_restore(const struct programs *p)
 		struct program_place place;
 
 		if (prog->prog_fd < 0 || prog->link.fd >= 0 ||
-		    !userprog_point_is_tc(prog->r.point) ||
+		    prog->r.point->where != USERPROG_DEVICE ||
 		    program_place_find(p, &prog->r, false, &place, why, sizeof(why)))
 			continue;
-		struct finding f = { place.hook, place.device, userprog_id(prog->prog_fd), 0 };
+		struct finding f = { .hook = place.hook,
+				     .device = place.device,
+				     .pins = p->pins,
+				     .id = userprog_id(prog->prog_fd) };
 
-		program_place_run(&place, filter_find, &f, why, sizeof(why));
-		prog->link.priority = f.priority;
+		program_place_run(&place, unpinned_find, &f, why, sizeof(why));
+		f.found.fd = -1;
+		prog->link = f.found;
 		prog->port = place.port;
 		program_place_close(&place);
 	}
@@ -133,7 +149,6 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 {
 	struct programs *p = calloc(1, sizeof(*p));
 	struct restoring r = { p, err, err_len };
-	char pins[PATH_MAX];
 	int res;
 
 	if (!p) {
@@ -144,8 +159,8 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 	p->work.data = p->stats_timer.data = p;
 	p->stats_fd = p->root_fd = -1;
 	p->timer_closed = true;
-	guard_pin_dir(a->opts, pins, sizeof(pins));
-	snprintf(p->root, sizeof(p->root), "%.3800s/programs", pins);
+	guard_pin_dir(a->opts, p->pins, sizeof(p->pins));
+	snprintf(p->root, sizeof(p->root), "%.3800s/programs", p->pins);
 	res = mkdir(p->root, 0700) && errno != EEXIST ? -errno : 0;
 	if (res)
 		snprintf(err, err_len, "cannot make the folder %.200s: %s", p->root,
@@ -160,7 +175,7 @@ int programs_new(struct programs **out, struct agent *a, char *err, size_t err_l
 		return res;
 	}
 	strangers_remove(p);
-	filters_restore(p);
+	unpinned_restore(p);
 	p->root_fd = open(p->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uv_timer_init(&a->loop, &p->stats_timer);
 	p->timer_closed = false;

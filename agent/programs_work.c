@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "edge_front.h"
 #include "programs_internal.h"
 
 /* ---- places ------------------------------------------------------------------------------------- */
@@ -36,8 +37,75 @@ void program_place_close(struct program_place *place)
 	place->netns_fd = place->hook.cgroup_fd = -1;
 }
 
+bool program_behind_edge(const struct program_place *place, uint32_t ifindex)
+{
+	return place->hook.point->attach == BPF_XDP && place->netns_fd < 0 &&
+	       userprog_edge_has(place->pins, ifindex);
+}
+
+/* One program a device, there as well. */
+static int attach_behind(const struct program_place *place, uint32_t ifindex, int prog_fd,
+			 struct userprog_link *link, char *err, size_t err_len)
+{
+	uint32_t there = userprog_edge_get(place->pins, ifindex);
+	char name[128];
+	int res;
+
+	if (there && there != userprog_id(prog_fd)) {
+		userprog_name(there, name, sizeof(name));
+		snprintf(err, err_len,
+			 "the program %s (id %u) is behind the edge at this device already, which "
+			 "takes one",
+			 name, there);
+		return -EEXIST;
+	}
+	res = userprog_edge_set(place->pins, ifindex, prog_fd, err, err_len);
+	if (!res)
+		link->slot = ifindex;
+	return res;
+}
+
+/* The array by which a program goes on to the edge: <towpath/bpf/next.h>. */
+static int next_array(const char *dir)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.3800s/maps/tw_next", dir);
+	int fd = bpf_obj_get(path);
+	return fd < 0 ? -errno : fd;
+}
+
+static int front_put(const struct program_place *place, uint32_t ifindex, const char *dir,
+		     int prog_fd, uint32_t old, char *err, size_t err_len)
+{
+	int array = next_array(dir), res;
+
+	if (array < 0) {
+		snprintf(err, err_len,
+			 "the program does not go on to the edge, so it cannot be before it: "
+			 "include <towpath/bpf/next.h>, and end with: return next_stage(ctx);");
+		return -EINVAL;
+	}
+	res = edge_front_set(place->pins, ifindex, prog_fd, array, old, err, err_len);
+	close(array);
+	return res;
+}
+
+static int attach_front(const struct program_place *place, uint32_t ifindex, const char *dir,
+			int prog_fd, struct userprog_link *link, char *err, size_t err_len)
+{
+	int res = front_put(place, ifindex, dir, prog_fd, userprog_id(prog_fd), err, err_len);
+
+	if (!res) {
+		link->slot = ifindex;
+		link->front = true;
+	}
+	return res;
+}
+
 struct attaching {
 	const struct program_place *place;
+	const char *dir;
 	int prog_fd;
 	struct userprog_link *link;
 	char *err;
@@ -56,6 +124,12 @@ static int attach_there(void *arg)
 			 a->place->netns_fd < 0 ? "on this node" : "in the container");
 		return -ENODEV;
 	}
+	if (a->place->front && program_behind_edge(a->place, hook.ifindex))
+		return attach_front(a->place, hook.ifindex, a->dir, a->prog_fd, a->link, a->err,
+				    a->err_len);
+	if (program_behind_edge(a->place, hook.ifindex))
+		return attach_behind(a->place, hook.ifindex, a->prog_fd, a->link, a->err,
+				     a->err_len);
 	/* Filters have no pins: one that an earlier agent made is found at its device. */
 	if (hook.clsact)
 		a->link->priority = userprog_filter_find(&hook, userprog_id(a->prog_fd));
@@ -68,7 +142,7 @@ int program_link(const char *dir, const struct program_place *place, int prog_fd
 		 struct userprog_link *link, char *err, size_t err_len)
 {
 	struct userprog_link made = { .fd = -1 };
-	struct attaching a = { place, prog_fd, &made, err, err_len };
+	struct attaching a = { place, dir, prog_fd, &made, err, err_len };
 	char path[PATH_MAX];
 	int res = program_place_run(place, attach_there, &a, err, err_len);
 
@@ -115,7 +189,11 @@ void program_off(const struct program_place *place, struct userprog_link *link)
 		/* At once: with its last reference it would go after a grace period. */
 		bpf_link_detach(link->fd);
 		close(link->fd);
-	} else if (link->priority)
+	} else if (link->slot && link->front)
+		edge_front_clear(place->pins, link->slot);
+	else if (link->slot)
+		userprog_edge_clear(place->pins, link->slot);
+	else if (link->priority)
 		program_place_run(place, filter_off, &t, why, sizeof(why));
 	*link = (struct userprog_link){ .fd = -1 };
 }
@@ -280,6 +358,18 @@ static int switch_there(void *arg)
 
 	if (hook.point->where == USERPROG_DEVICE)
 		hook.ifindex = if_nametoindex(s->w->place.device);
+	if (s->w->link.front) {
+		char dir[PATH_MAX];
+
+		snprintf(dir, sizeof(dir), "%.3800s/%.64s%s", s->w->root, s->w->r.name,
+			 s->prog_fd == s->w->old_fd ? "" : "/new");
+		return front_put(&s->w->place, s->w->link.slot, dir, s->prog_fd,
+				 edge_front_get(s->w->place.pins, s->w->link.slot, NULL), s->err,
+				 s->err_len);
+	}
+	if (s->w->link.slot)
+		return userprog_edge_set(s->w->place.pins, s->w->link.slot, s->prog_fd, s->err,
+					 s->err_len);
 	return userprog_switch(&hook, &s->w->link, s->prog_fd, s->err, s->err_len);
 }
 
@@ -288,7 +378,7 @@ static int work_switch(struct program_work *w, int prog_fd, char *err, size_t er
 {
 	struct switching s = { w, prog_fd, err, err_len };
 
-	return w->link.fd < 0 && !w->link.priority
+	return w->link.fd < 0 && !w->link.priority && !w->link.slot
 		       ? 0
 		       : program_place_run(&w->place, switch_there, &s, err, err_len);
 }

@@ -225,7 +225,8 @@ static const struct cli_option attach_options[] = {
 	{ OPT_PROGRAM, "program", "NAME",
 	  "which one of the file (default: the only one that fits)" },
 	{ OPT_NAME, "name", "NAME", "what to call it here (default: as the program)" },
-	{ OPT_BEFORE, "before", "X", "run before X: a name of list, towpath, or a program's id" },
+	{ OPT_BEFORE, "before", "X",
+	  "run before X: a name of list, towpath, edge, or a program's id" },
 	{ OPT_AFTER, "after", "X", "run right behind X (default: behind all)" },
 	{ OPT_BYPASS, "allow-policy-bypass", NULL,
 	  "with --before: also before Towpath, whose policies it can then override" },
@@ -249,6 +250,7 @@ const struct cli_command cmd_program_attach = {
 	.options = attach_options,
 	.examples = "  towpath program attach count.o --tc eth1 ingress\n"
 		    "  towpath program attach drop80.o --xdp eth1 --name web-off\n"
+		    "  towpath program attach first.o --xdp eth1 --before edge\n"
 		    "  towpath program attach firewall.o --endpoint shop/web ingress\n"
 		    "  towpath program attach guard.o --cgroup system.slice connect4\n"
 		    "  towpath program attach tune.o --sockops system.slice/db.service\n",

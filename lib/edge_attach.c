@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "datapath_internal.h"
+#include "edge_front.h"
 #include "edge_internal.h"
 
 static const char *const places[] = { [EDGE_LINK_XDP] = "links", [EDGE_LINK_ACCEPT] = "accept" };
@@ -183,12 +184,16 @@ struct update {
 static int link_update(void *arg, const struct edge_attachment *at)
 {
 	const struct update *update = arg;
-	int fd = edge_link_get(update->edge, EDGE_LINK_XDP, at->ifindex), res = 0;
+	int fd = edge_link_get(update->edge, EDGE_LINK_XDP, at->ifindex), res = -ENOENT;
 
 	if (fd < 0)
 		return fd;
-	if (bpf_link_update(fd, update->prog_fd, NULL))
-		res = -errno;
+	edge_front_lock();
+	if (update->edge->pin_dir[0])
+		res = edge_front_update(update->edge->pin_dir, at->ifindex, fd, update->prog_fd);
+	if (res == -ENOENT)
+		res = bpf_link_update(fd, update->prog_fd, NULL) ? -errno : 0;
+	edge_front_unlock();
 	close(fd);
 	/* Gone while we looked: nothing to switch. */
 	return res == -ENOLINK ? 0 : res;

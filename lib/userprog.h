@@ -77,6 +77,8 @@ struct userprog_order {
 struct userprog_link {
 	int fd;		   /* of the link; -1: a clsact filter, or none */
 	uint32_t priority; /* of a filter; 0: none */
+	uint32_t slot;	   /* behind or before the edge: the device's number; 0: elsewhere */
+	bool front;	   /* before it */
 	bool skb_mode;
 };
 
@@ -106,6 +108,19 @@ bool userprog_link_alive(int link_fd);
 uint32_t userprog_id(int prog_fd);
 /* The program that a link runs; 0: none. */
 uint32_t userprog_link_program(int link_fd);
+
+/* ---- behind the edge (userprog_edge.c) ---------------------------------------------------------- */
+
+/* Whether the edge, pinned below pin_dir, is at the device of this network namespace. */
+bool userprog_edge_has(const char *pin_dir, uint32_t ifindex);
+/* The program behind it there; 0: none. */
+uint32_t userprog_edge_get(const char *pin_dir, uint32_t ifindex);
+/* Puts one there, in the place of one that is there: each frame meets the old one or the new one. */
+int userprog_edge_set(const char *pin_dir, uint32_t ifindex, int prog_fd, char *err,
+		      size_t err_len);
+void userprog_edge_clear(const char *pin_dir, uint32_t ifindex);
+/* Takes away all that are none of these. */
+void userprog_edge_keep(const char *pin_dir, const uint32_t *keep, size_t n);
 
 /* ---- who keeps them (userprog_owner.c) ----------------------------------------------------------- */
 

@@ -120,17 +120,43 @@ static int program_choose(struct userprog *p, const char *program,
 	return 0;
 }
 
+/* Linux 5.18: frames of more than one piece. */
+static bool has_frags(void)
+{
+	const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .prog_flags = BPF_F_XDP_HAS_FRAGS);
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, "frags", "GPL", pass, 2, &opts);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 /* Only what the program can come to: with a program array, its tail calls. */
 static void programs_select(struct userprog *p, const struct userprog_point *point)
 {
+	/* Behind the edge, which takes such frames, only programs may stand that take them too. */
+	const bool frags = point->attach == BPF_XDP && has_frags();
 	struct bpf_program *prog;
 	const struct bpf_map *map;
 	bool jumps = false;
 
+	/* tw_next leads to programs that are not in the object. */
 	bpf_object__for_each_map(map, p->obj) jumps |=
-		bpf_map__type(map) == BPF_MAP_TYPE_PROG_ARRAY;
-	bpf_object__for_each_program(prog, p->obj) bpf_program__set_autoload(
-		prog, prog == p->prog || (jumps && bpf_program__type(prog) == point->prog));
+		bpf_map__type(map) == BPF_MAP_TYPE_PROG_ARRAY &&
+		strcmp(bpf_map__name(map), "tw_next");
+	bpf_object__for_each_program(prog, p->obj)
+	{
+		const bool type = bpf_program__type(prog) == point->prog;
+
+		bpf_program__set_autoload(prog, prog == p->prog || (jumps && type));
+		if (frags && type)
+			bpf_program__set_flags(prog,
+					       bpf_program__flags(prog) | BPF_F_XDP_HAS_FRAGS);
+	}
 	/* A section that leaves the side open leaves it to the hook. */
 	if (point->prog == BPF_PROG_TYPE_CGROUP_SKB)
 		bpf_program__set_expected_attach_type(p->prog, point->attach);

@@ -12,6 +12,9 @@
 
 #define TW_EDGE_ABI_VERSION 1
 
+/* Interface numbers below this can have a user's program behind the edge (edge_devices.bpf.c). */
+#define TW_EDGE_DEVICES 16384u
+
 /* ---- verdicts ---------------------------------------------------------------------------- */
 
 /*

@@ -44,13 +44,33 @@ CONTEXT = {"tc": "__sk_buff", "xdp": "xdp_md", "cgroup_skb": "__sk_buff", "socko
            "cgroup": "bpf_sock_addr"}  # fmt: skip
 
 
-def counter(name="count", section="tc", result="TC_ACT_UNSPEC", body="", more=""):
+# For `when` of an XDP counter: no ARP, no neighbour discovery, which come when they like.
+UDP_ONLY = """#include <towpath/bpf/packet.h>
+static __always_inline bool is_udp(struct xdp_md *ctx)
+{
+	struct cursor c = cursor_xdp(ctx);
+	struct packet_eth eth;
+	struct iphdr *ip;
+	__u8 protocol = 0;
+
+	if (!packet_eth(&c, &eth))
+		return false;
+	if (eth.protocol == bpf_htons(ETH_P_IP) && (ip = packet_ipv4(&c)))
+		protocol = ip->protocol;
+	if (eth.protocol == bpf_htons(ETH_P_IPV6) && !packet_ipv6(&c, &protocol))
+		return false;
+	return protocol == IPPROTO_UDP;
+}
+"""
+
+
+def counter(name="count", section="tc", result="TC_ACT_UNSPEC", body="", more="", when="1"):
     """A program that counts what it sees."""
     kind = CONTEXT[section.partition("/")[0].rstrip("x") if section.startswith("tcx") else
                    section.partition("/")[0].partition(".")[0]]  # fmt: skip
     return (
         f'{HEAD}{COUNTS}{more}SEC("{section}") int {name}(struct {kind} *ctx)\n'
-        f"{{\n\tcount_one();\n\t{body}\n\treturn {result};\n}}\n{LICENCE}"
+        f"{{\n\tif ({when})\n\t\tcount_one();\n\t{body}\n\treturn {result};\n}}\n{LICENCE}"
     )
 
 
