@@ -13,6 +13,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(*(a)))
 #define HELPERS_MAX 256u
+#define ENOTSUPP_KERNEL 524
 
 static const enum bpf_prog_type program_types[] = {
 	BPF_PROG_TYPE_XDP,
@@ -172,6 +173,23 @@ json_t *features_programs(const struct features *f)
 	return list;
 }
 
+/*
+ * libbpf's own probe of struct_ops, from 1.4 on, names a field that kernels before 6.9 do not know. A
+ * type that is none is refused with a number of the kernel's own.
+ */
+static int map_probe(enum bpf_map_type type)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .btf_vmlinux_value_type_id = 1);
+
+	if (type != BPF_MAP_TYPE_STRUCT_OPS)
+		return libbpf_probe_bpf_map_type(type, NULL);
+	int map = bpf_map_create(type, "tw_probe", 4, 4, 1, &opts);
+
+	if (map >= 0)
+		close(map);
+	return map >= 0 || map == -ENOTSUPP_KERNEL;
+}
+
 json_t *features_maps(const struct features *f)
 {
 	json_t *list = json_array();
@@ -183,12 +201,19 @@ json_t *features_maps(const struct features *f)
 
 		if (!name)
 			break;
-		item = feature_json(name, libbpf_probe_bpf_map_type((enum bpf_map_type)type, NULL),
+		item = feature_json(name, map_probe((enum bpf_map_type)type),
 				    kernel_since_map_type(type));
 		json_object_set_new(item, "used", json_boolean(f->used.map[type]));
 		json_array_append_new(list, item);
 	}
 	return list;
+}
+
+/* Those that make the kernel say something, or switch tracing on, when a program that has them is loaded. */
+static bool helper_is_loud(unsigned int id)
+{
+	return id == BPF_FUNC_trace_printk || id == BPF_FUNC_trace_vprintk ||
+	       id == BPF_FUNC_probe_write_user;
 }
 
 /* The types that may call it; NULL: others than those of networking only. */
@@ -216,7 +241,7 @@ json_t *features_helpers(const struct features *f)
 		there[i] = type_has_helpers(program_types[i]) &&
 			   libbpf_probe_bpf_prog_type(program_types[i], NULL) == 1;
 	for (unsigned int id = 1; id < HELPERS_MAX; id++) {
-		const char *name = kernel_helper_name(id);
+		const char *name = helper_is_loud(id) ? NULL : kernel_helper_name(id);
 		json_t *types = name ? helper_types(id, there) : NULL, *item;
 
 		if (!types)
