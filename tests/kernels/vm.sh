@@ -26,7 +26,7 @@ busybox=$(command -v busybox) || die "needs busybox-static"
 
 # Newest package of that release that is no cloud, rt or unsigned flavour.
 package_find() {
-	pattern="^linux-image-$(echo "$release" | sed 's/\./\\./g')[-.0-9+a-z]*-amd64\$"
+	pattern="^linux-image-$(echo "$release" | sed 's/\./\\./g')[-.][-.0-9+a-z]*-amd64\$"
 	apt-cache search --names-only "$pattern" | awk '{ print $1 }' |
 		grep -Ev -- '-(cloud|rt)-amd64$' | grep -E '[0-9]-amd64$' | grep -E "^linux-image-[0-9.]+[-.+]" |
 		sort -V | tail -1
