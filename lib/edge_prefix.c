@@ -24,6 +24,9 @@ static int room_make(void **array, size_t *room, size_t n, size_t more, size_t s
 		return 0;
 	while (want < n + more)
 		want += want / 2 + 64;
+	/* The first time exactly what is asked for. */
+	if (!n && more > 64)
+		want = more;
 	grown = realloc(*array, want * size);
 	if (!grown)
 		return -ENOMEM;
@@ -40,6 +43,11 @@ static int room_make4(struct edge_prefixes *p, size_t more)
 static int room_make6(struct edge_prefixes *p, size_t more)
 {
 	return room_make((void **)&p->v6, &p->room6, p->n6, more, sizeof(*p->v6));
+}
+
+int edge_prefixes_reserve4(struct edge_prefixes *p, size_t n)
+{
+	return room_make4(p, n);
 }
 
 static bool is_mapped(const union tw_addr *addr, uint32_t len)
@@ -118,17 +126,18 @@ static uint64_t key6(const void *at)
 	return ((const struct edge_prefix6 *)at)->high;
 }
 
-/* One pass by one digit, from a to b. false: all have the same digit, nothing was moved. */
+/* One pass by one digit, of `bits`, from a to b. false: all have the same digit, nothing was moved. */
 static inline __attribute__((always_inline)) bool radix_pass(const char *a, char *b, size_t n,
 							     size_t size,
 							     uint64_t (*key)(const void *),
-							     uint32_t shift)
+							     uint32_t shift, uint32_t bits)
 {
 	size_t at[DIGITS] = {}, sum = 0;
+	uint64_t mask = (1u << bits) - 1;
 
 	for (size_t i = 0; i < n; i++)
-		at[key(a + i * size) >> shift & (DIGITS - 1)]++;
-	if (at[key(a) >> shift & (DIGITS - 1)] == n)
+		at[key(a + i * size) >> shift & mask]++;
+	if (at[key(a) >> shift & mask] == n)
 		return false;
 	for (size_t d = 0; d < DIGITS; d++) {
 		size_t count = at[d];
@@ -137,16 +146,18 @@ static inline __attribute__((always_inline)) bool radix_pass(const char *a, char
 		sum += count;
 	}
 	for (size_t i = 0; i < n; i++)
-		memcpy(b + at[key(a + i * size) >> shift & (DIGITS - 1)]++ * size, a + i * size,
-		       size);
+		memcpy(b + at[key(a + i * size) >> shift & mask]++ * size, a + i * size, size);
 	return true;
 }
 
-/* Inlined for each element type, so that size and key are constants. */
+/*
+ * Inlined for each element type, so that size and key are constants. `first`: bits of the first
+ * digit, which all may have in common.
+ */
 static inline __attribute__((always_inline)) int radix_sort(void **array, size_t *room, size_t n,
 							    size_t size,
 							    uint64_t (*key)(const void *),
-							    uint32_t bits)
+							    uint32_t first, uint32_t bits)
 {
 	char *a = *array, *b;
 
@@ -155,8 +166,8 @@ static inline __attribute__((always_inline)) int radix_sort(void **array, size_t
 	b = malloc(n * size);
 	if (!b)
 		return -ENOMEM;
-	for (uint32_t shift = 0; shift < bits; shift += DIGIT_BITS) {
-		if (!radix_pass(a, b, n, size, key, shift))
+	for (uint32_t shift = 0, width = first; shift < bits; shift += width, width = DIGIT_BITS) {
+		if (!radix_pass(a, b, n, size, key, shift, width))
 			continue;
 		char *t = a;
 
@@ -183,10 +194,11 @@ static int order6(const void *a, const void *b)
 
 int edge_prefixes_sort(struct edge_prefixes *p)
 {
-	int res = radix_sort((void **)&p->v4, &p->room4, p->n4, sizeof(*p->v4), key4, 38);
+	int res = radix_sort((void **)&p->v4, &p->room4, p->n4, sizeof(*p->v4), key4, 6, 38);
 
 	if (!res)
-		res = radix_sort((void **)&p->v6, &p->room6, p->n6, sizeof(*p->v6), key6, 64);
+		res = radix_sort((void **)&p->v6, &p->room6, p->n6, sizeof(*p->v6), key6,
+				 DIGIT_BITS, 64);
 	/* The runs of one upper half are short, but where a list is of hosts in few networks. */
 	for (size_t i = 0, j; !res && i < p->n6; i = j) {
 		for (j = i + 1; j < p->n6 && p->v6[j].high == p->v6[i].high; j++)
@@ -194,6 +206,43 @@ int edge_prefixes_sort(struct edge_prefixes *p)
 		qsort(p->v6 + i, j - i, sizeof(*p->v6), order6);
 	}
 	return res;
+}
+
+static bool before6(const struct edge_prefix6 *a, uint64_t high, uint64_t low, uint32_t len)
+{
+	if (a->high != high)
+		return a->high < high;
+	return a->low != low ? a->low < low : a->len < len;
+}
+
+int edge_prefixes_merge(const struct edge_prefixes *a, const struct edge_prefixes *b,
+			struct edge_prefixes *out)
+{
+	struct edge_prefixes all = {};
+	size_t i = 0, j = 0;
+	int res = room_make4(&all, a->n4 + b->n4) ?: room_make6(&all, a->n6 + b->n6);
+
+	if (res) {
+		edge_prefixes_free(&all);
+		return res;
+	}
+	while (i < a->n4 && j < b->n4)
+		all.v4[all.n4++] = key4(&b->v4[j]) < key4(&a->v4[i]) ? b->v4[j++] : a->v4[i++];
+	while (i < a->n4)
+		all.v4[all.n4++] = a->v4[i++];
+	while (j < b->n4)
+		all.v4[all.n4++] = b->v4[j++];
+	i = j = 0;
+	while (i < a->n6 && j < b->n6)
+		all.v6[all.n6++] = before6(&b->v6[j], a->v6[i].high, a->v6[i].low, a->v6[i].len)
+					   ? b->v6[j++]
+					   : a->v6[i++];
+	while (i < a->n6)
+		all.v6[all.n6++] = a->v6[i++];
+	while (j < b->n6)
+		all.v6[all.n6++] = b->v6[j++];
+	*out = all;
+	return 0;
 }
 
 /* ---- one at a time ------------------------------------------------------------------------- */
@@ -212,13 +261,6 @@ static size_t bound4(const struct edge_prefixes *p, uint64_t key)
 			hi = mid;
 	}
 	return lo;
-}
-
-static bool before6(const struct edge_prefix6 *a, uint64_t high, uint64_t low, uint32_t len)
-{
-	if (a->high != high)
-		return a->high < high;
-	return a->low != low ? a->low < low : a->len < len;
 }
 
 static size_t bound6(const struct edge_prefixes *p, uint64_t high, uint64_t low, uint32_t len)

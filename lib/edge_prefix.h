@@ -59,6 +59,8 @@ static inline uint64_t edge_mask64(uint32_t len)
 }
 
 void edge_prefixes_free(struct edge_prefixes *p);
+/* Room for so many IPv4 prefixes more. -ENOMEM. */
+int edge_prefixes_reserve4(struct edge_prefixes *p, size_t n);
 /*
  * Adds at the end, unsorted; bits of addr behind len are cleared. len: 0 to 128, IPv4 is mapped
  * (96 and more). -ENOMEM.
@@ -70,6 +72,9 @@ int edge_prefixes_add4(struct edge_prefixes *p, uint32_t addr, uint32_t len, uin
 int edge_prefixes_append(struct edge_prefixes *p, const struct edge_prefixes *from);
 /* Stable for equal prefixes. -ENOMEM: unsorted as before. */
 int edge_prefixes_sort(struct edge_prefixes *p);
+/* Two sorted ones into a third, which is empty; those of a first where both are equal. -ENOMEM. */
+int edge_prefixes_merge(const struct edge_prefixes *a, const struct edge_prefixes *b,
+			struct edge_prefixes *out);
 /* Into a sorted one, at its place, behind equal ones. -ENOMEM. */
 int edge_prefixes_insert(struct edge_prefixes *p, const union tw_addr *addr, uint32_t len,
 			 uint32_t rule);

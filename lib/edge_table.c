@@ -267,9 +267,7 @@ static int prepare(const struct edge_table *t, struct edge_load *load, char *err
 	int res = 0;
 
 	if (load->singles.n4 || load->singles.n6) {
-		res = edge_prefixes_append(&both, &load->lists)
-			      ?: edge_prefixes_append(&both, &load->singles)
-			      ?: edge_prefixes_sort(&both);
+		res = edge_prefixes_merge(&load->lists, &load->singles, &both);
 		all = &both;
 	}
 	/* The other generation may have readers still. */

@@ -83,7 +83,7 @@ static void judge_all(struct judgement *j)
 int edges_guard(struct edge_task *t)
 {
 	struct guarded who[GUARDED_MAX];
-	size_t n = t->force ? 0 : guarded_find(t->client, who);
+	size_t n = t->force ? 0 : guarded_find(t->e, t->client, who);
 
 	for (size_t i = 0; i < n; i++) {
 		struct judgement j = { .t = t, .who = &who[i] };
@@ -367,23 +367,15 @@ static int list_write(struct edge_task *t)
 /* The lists in force, without those that go and with the one that comes. */
 static int lists_next(struct edge_task *t, struct edge_prefixes *out)
 {
-	struct edge_prefixes next = {};
-	int res = edge_prefixes_append(&next, edge_table_lists(t->e->table));
+	struct edge_prefixes rest = {};
+	int res = edge_prefixes_append(&rest, edge_table_lists(t->e->table));
 
 	for (size_t i = 0; i < t->n_del && !res; i++)
 		if (t->e->rule[t->del[i]]->kind == EDGE_RULE_LIST)
-			edge_prefixes_drop_rule(&next, t->del[i]);
-	if (!res && !next.n4 && !next.n6) {
-		/* The only list, as a rule: as it is. */
-		edge_prefixes_free(&next);
-		res = edge_prefixes_append(&next, &t->prefixes);
-	} else if (!res) {
-		res = edge_prefixes_append(&next, &t->prefixes) ?: edge_prefixes_sort(&next);
-	}
-	if (res)
-		edge_prefixes_free(&next);
-	else
-		*out = next;
+			edge_prefixes_drop_rule(&rest, t->del[i]);
+	if (!res)
+		res = edge_prefixes_merge(&rest, &t->prefixes, out);
+	edge_prefixes_free(&rest);
 	return res;
 }
 

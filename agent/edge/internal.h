@@ -20,11 +20,19 @@ struct guarded {
 
 #define GUARDED_MAX 64u
 
+/* Those that the node itself tells of, as of a moment ago: to look them up takes milliseconds. */
+struct guarded_node {
+	struct guarded v[GUARDED_MAX];
+	size_t n;
+	uint64_t at; /* ms of the loop; 0: never looked */
+};
+
 /*
  * The client by its SSH_CONNECTION, other SSH sessions of this node, its default gateways. Returns
  * how many.
  */
-size_t guarded_find(const char *client, struct guarded out[GUARDED_MAX]);
+struct edges;
+size_t guarded_find(struct edges *e, const char *client, struct guarded out[GUARDED_MAX]);
 
 struct edge_device {
 	char name[IFNAMSIZ];
@@ -100,6 +108,7 @@ struct edges {
 	uv_work_t work;
 	uv_work_t grace;
 	bool working, waiting, closing;
+	struct guarded_node guarded;
 	char dir[3072]; /* of the lists */
 	char pin_dir[3072];
 };
