@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * `./bench.sh edge`: cost of a frame in the shipped XDP program. edge.c has the options, the runs
- * and the output; edge_balance.c the cases of the balancer.
+ * and the output; edge_balance.c the cases of the balancer,
+ * edge_filter.c those of the filter.
  */
 #ifndef BENCH_EDGE_H
 #define BENCH_EDGE_H
@@ -23,11 +24,17 @@ struct edge_case {
 	int prog_fd;
 	int family;
 	const struct spec *frame;
-	uint32_t flows;	 /* random ones, a power of two; 0: one */
-	bool grows;	 /* it puts a header in front */
-	uint32_t action; /* what must become of it */
-	double goal_ns;	 /* 0: none */
+	uint32_t flows;	   /* random ones, a power of two; 0: one */
+	bool grows;	   /* it puts a header in front */
+	uint32_t action;   /* what must become of it */
+	double goal_ns;	   /* one of both is enough; 0: none */
+	double goal_ratio; /* to the empty program */
 	const char *note;
+	/* `flows` source addresses instead, the first so many of bench_addrs. */
+	bool sources;
+	/* Another program that is measured in the same runs; -1 or no name: none. */
+	int beside_fd;
+	const char *beside;
 };
 
 bool edge_case_wanted(const struct edge_bench *b, const char *name);
@@ -35,5 +42,6 @@ bool edge_case_wanted(const struct edge_bench *b, const char *name);
 void edge_case_run(struct edge_bench *b, const struct edge_case *c);
 
 void edge_balance_cases(struct edge_bench *b);
+void edge_filter_cases(struct edge_bench *b);
 
 #endif

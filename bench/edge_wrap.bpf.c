@@ -31,6 +31,19 @@ struct {
 	__u32 flows; /* a power of two; 0: always the frame as it is */
 } bench = {};
 
+/* Source addresses in the order in which frames come; IPv4 in the first four bytes. */
+struct bench_addr {
+	__u64 half[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 20);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct bench_addr);
+} bench_addrs SEC(".maps");
+
 SEC("xdp.frags")
 int bench_empty(struct xdp_md *xdp)
 {
@@ -73,6 +86,26 @@ int bench_wrap(struct xdp_md *xdp)
 	if (bench.flows)
 		vary(data);
 	bpf_tail_call(xdp, &bench_target, 0);
+	return XDP_ABORTED;
+}
+
+/* Before programs that change nothing: only the source address is another one each time. */
+SEC("xdp.frags")
+int bench_source(struct xdp_md *xdp)
+{
+	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
+	__u32 n = bench.next++ & (bench.flows - 1);
+	struct bench_addr *addr = bpf_map_lookup_elem(&bench_addrs, &n);
+
+	if (!addr || data + 38 > end)
+		return XDP_ABORTED;
+	if (bench.family == 4) {
+		*(__u32 *)(data + 26) = (__u32)addr->half[0];
+	} else {
+		*(__u64 *)(data + 22) = addr->half[0];
+		*(__u64 *)(data + 30) = addr->half[1];
+	}
+	bpf_tail_call_static(xdp, &bench_target, 0);
 	return XDP_ABORTED;
 }
 
