@@ -180,17 +180,22 @@ static __always_inline int edge_cookie_ack(struct xdp_md *xdp, const struct edge
 	return edge_drop(p, TW_EDGE_BAD_COOKIE);
 }
 
-/* Whether limits on new connections ask about this packet goes to *opens. */
-static __always_inline int edge_cookie(struct xdp_md *xdp, const struct edge_packet *p,
-				       const struct edge_cookie *c, bool *opens)
+/*
+ * Whether limits on new connections ask about this packet goes to *opens. A function of its own, so
+ * that what it needs of the stack is given back before the limits are asked.
+ */
+static __noinline int edge_cookie(struct xdp_md *xdp, const struct edge_packet *p,
+				  const struct tw_edge_limit_set *set, __u32 word, bool *opens)
 {
 	__u64 now = bpf_jiffies64();
+	struct edge_cookie c;
 
-	if (c->settings->mode == TW_EDGE_COOKIE_OFF || p->tcp & TCP_RST)
+	if (!edge_cookie_get(set, word, &c) || c.settings->mode == TW_EDGE_COOKIE_OFF ||
+	    p->tcp & TCP_RST)
 		return EDGE_NEXT;
 	if (*opens)
-		return edge_cookie_syn(xdp, p, c, now);
-	return p->tcp & TCP_ACK ? edge_cookie_ack(xdp, p, c, now, opens) : EDGE_NEXT;
+		return edge_cookie_syn(xdp, p, &c, now);
+	return p->tcp & TCP_ACK ? edge_cookie_ack(xdp, p, &c, now, opens) : EDGE_NEXT;
 }
 
 /* The stage: a global function, which the verifier looks at once, and not for each way to it. */
@@ -198,7 +203,6 @@ __noinline int edge_limit(struct xdp_md *xdp, struct edge_packet *p)
 {
 	struct tw_edge_limits *limits = edge_limits();
 	struct tw_edge_limit_set *set;
-	struct edge_cookie cookie;
 	__u32 current, word;
 	bool opens;
 	int action;
@@ -220,13 +224,9 @@ __noinline int edge_limit(struct xdp_md *xdp, struct edge_packet *p)
 	 * Cookies before limits on connections: a SYN's source may be forged, and somebody else would
 	 * pay for it. A cookie that came back is from who it says.
 	 */
-	if (edge_cookie_get(set, word, &cookie)) {
-		action = edge_cookie(xdp, p, &cookie, &opens);
-		if (action != EDGE_NEXT)
-			return action;
-	}
-	if (!opens)
-		return EDGE_NEXT;
+	action = edge_cookie(xdp, p, set, word, &opens);
+	if (action != EDGE_NEXT || !opens)
+		return action;
 	return edge_limits_charge(p, current, word & TW_EDGE_PORT_LIMITS & set->connections);
 }
 

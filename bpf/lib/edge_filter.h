@@ -177,7 +177,7 @@ static __always_inline __u32 edge_ports_class(const struct edge_packet *p)
 {
 	struct tw_edge_ports *ports;
 	__u32 zero = 0, class = 0;
-	__u16 dport = bpf_ntohs(p->tuple.dport);
+	__u32 dport = port_index(p->tuple.dport);
 
 	ports = bpf_map_lookup_elem(&tw_edge_ports, &zero);
 	if (unlikely(!ports))

@@ -229,7 +229,7 @@ static __always_inline int edge_limits_charge(const struct edge_packet *p, __u32
 static __always_inline __u32 edge_port_word(const struct tw_edge_limit_set *set,
 					    const struct edge_packet *p)
 {
-	__u32 port = bpf_ntohs(p->tuple.dport);
+	__u32 port = port_index(p->tuple.dport);
 
 	if (likely(!(p->flags & EDGE_FRAG_LATER))) {
 		if (p->tuple.proto == PROTO_TCP)

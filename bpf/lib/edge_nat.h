@@ -170,18 +170,21 @@ static __noinline __u32 edge_nat_open(struct xdp_md *xdp, const struct edge_flow
 		return TW_EDGE_NO_BACKEND;
 	if (!edge_insert_allowed())
 		return TW_EDGE_NAT_RATE;
-	w->reply = (struct tw_edge_nat_key){ .saddr = b->addr,
-					     .daddr = b->source,
-					     .sport = b->port ?: w->key.dport,
-					     .proto = w->key.proto };
-	w->back = (struct tw_edge_nat){ .backend = (__u16)backend,
-					.flags = TW_EDGE_NAT_REPLY,
-					.saddr = w->key.daddr,
-					.sport = w->key.dport,
-					.daddr = w->key.saddr,
-					.dport = w->key.sport,
-					.seen = edge_jiffies(),
-					.ifindex = xdp->ingress_ifindex };
+	/* Field by field: a literal would be put together on the stack, which is full (Linux 6.1). */
+	__builtin_memset(&w->reply, 0, sizeof(w->reply));
+	w->reply.saddr = b->addr;
+	w->reply.daddr = b->source;
+	w->reply.sport = b->port ?: w->key.dport;
+	w->reply.proto = w->key.proto;
+	__builtin_memset(&w->back, 0, sizeof(w->back));
+	w->back.backend = (__u16)backend;
+	w->back.flags = TW_EDGE_NAT_REPLY;
+	w->back.saddr = w->key.daddr;
+	w->back.sport = w->key.dport;
+	w->back.daddr = w->key.saddr;
+	w->back.dport = w->key.sport;
+	w->back.seen = edge_jiffies();
+	w->back.ifindex = xdp->ingress_ifindex;
 	__builtin_memcpy(w->back.link, data, sizeof(w->back.link));
 	reason = edge_nat_claim((__u32)flow->hash);
 	if (reason)

@@ -34,10 +34,10 @@ enum { TCP_KIND_END, TCP_KIND_NOP, TCP_KIND_SCALE = 3, TCP_KIND_SACK = 4, TCP_KI
 
 #define IP_DF 0x4000
 
-/* A TCP header with room for all options; two words more, for offsets that the verifier rounds up. */
+/* A TCP header with room for all options; four words more, as a look at an option reads ten bytes from its begin. */
 struct edge_tcp {
 	struct tcphdr th;
-	__u8 options[TCP_OPTIONS_MAX + 24];
+	__u8 options[TCP_OPTIONS_MAX + 16];
 };
 
 struct edge_tcp_options {

@@ -41,6 +41,18 @@ static __always_inline bool proto_is_extension(__u8 proto)
 	       proto == PROTO_AH || proto == PROTO_DSTOPTS;
 }
 
+/*
+ * A port in host order that an array of 65536 is indexed by. Verifiers before Linux 6.6 forget that
+ * what was swapped has 16 bits, and the compiler knows it too well to leave a mask.
+ */
+static __always_inline __u32 port_index(__be16 port)
+{
+	__u32 index = bpf_ntohs(port);
+
+	asm volatile("%0 &= 0xffff" : "+r"(index));
+	return index;
+}
+
 /* How odd the ICMP type is: carried by identifier, an error about a flow, or neither. */
 enum icmp_class { ICMP_CLASS_ECHO, ICMP_CLASS_ERROR, ICMP_CLASS_OTHER };
 
