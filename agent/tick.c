@@ -11,6 +11,7 @@
 #include "log.h"
 #include "recorder.h"
 #include "pins.h"
+#include "edge/balance.h"
 #include "edge/edges.h"
 #include "programs.h"
 #include "rates.h"
@@ -143,6 +144,7 @@ static void second_timer(uv_timer_t *timer)
 	pins_tick(t->a->pins);
 	programs_look(t->a->programs);
 	edges_look(t->a->edges);
+	balancer_tick(t->a->balancer);
 	if (++t->seconds % SWEEP_SECONDS == 0)
 		agent_endpoint_sweep(t->a);
 }

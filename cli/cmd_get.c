@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "edge_spec.h"
+
 struct get;
 
 struct kind {
@@ -416,6 +418,56 @@ static void identity_row(struct cli_table *t, const json_t *id, const struct get
 	cli_table_cell(t, NULL, "%s", dash(text));
 }
 
+/* ---- of the edge --------------------------------------------------------------------------- */
+
+static void cells_named(struct cli_table *t, const json_t *object)
+{
+	cli_table_cell(t, NULL, "%s", cli_str(metadata(object), "namespace"));
+	cli_table_cell(t, NULL, "%s", cli_str(metadata(object), "name"));
+}
+
+static const char *const service_heads[] = { "NAMESPACE", "NAME",      "WAY",
+					     "FRONTENDS", ">BACKENDS", NULL };
+static const char *const service_wide[] = { "NAMESPACE", "NAME",  "WAY",      "FRONTENDS",
+					    ">BACKENDS", "CHECK", "AFFINITY", NULL };
+
+static void service_row(struct cli_table *t, const json_t *service, const struct get *get)
+{
+	const json_t *spec = json_object_get(service, "spec");
+	cleanup_(cleanup_json) json_t *fronts = json_array();
+	const char *way = cli_str(spec, "way");
+	json_t *front;
+	size_t i;
+
+	json_array_foreach(json_object_get(spec, "frontends"), i, front) {
+		cleanup_(cleanup_free) char *text =
+			edge_address_format(cli_str(front, "address"), cli_int(front, "port"));
+
+		json_array_append_new(fronts, json_string(text));
+	}
+	cleanup_(cleanup_free) char *list = cli_join(fronts);
+
+	cells_named(t, service);
+	cli_table_cell(t, NULL, "%s", *way ? way : "ipip");
+	cli_table_cell(t, NULL, "%s", list);
+	cli_table_cell(t, NULL, "%zu", json_array_size(json_object_get(spec, "backends")));
+	if (!get->wide)
+		return;
+	cli_table_cell(t, NULL, "%s", dash(cli_str(json_object_get(spec, "check"), "type")));
+	cli_table_cell(t, NULL, "%s", dash(cli_str(spec, "affinity")));
+}
+
+static const char *const decap_heads[] = { "NAMESPACE", "NAME", "FROM", NULL };
+
+static void decap_row(struct cli_table *t, const json_t *decap, const struct get *get)
+{
+	cleanup_(cleanup_free) char *list =
+		cli_join(json_object_get(json_object_get(decap, "spec"), "from"));
+
+	cells_named(t, decap);
+	cli_table_cell(t, NULL, "%s", list);
+}
+
 static const struct kind kinds[] = {
 	{ { "pods", "pod", "po" }, true, true, pod_heads, pod_wide, pod_row },
 	{ { "networkpolicies", "networkpolicy", "netpol", "netpols", "policies" },
@@ -442,6 +494,8 @@ static const struct kind kinds[] = {
 	  identity_heads,
 	  identity_wide,
 	  identity_row },
+	{ { "edgeservices", "edgeservice" }, true, true, service_heads, service_wide, service_row },
+	{ { "edgedecaps", "edgedecap" }, true, true, decap_heads, decap_heads, decap_row },
 };
 
 static const struct kind *kind_find(const char *text)
@@ -612,7 +666,7 @@ static int get_run(struct cli *cli, int argc, char **argv)
 	if (!get.kind)
 		return cli_usage(cli,
 				 "there is no kind \"%s\": pods, networkpolicies, namespaces, "
-				 "endpoints or identities",
+				 "endpoints, identities, edgeservices or edgedecaps",
 				 argv[optind]);
 	if (get.ns && !get.kind->namespaced)
 		return cli_usage(cli, "%s are in no namespace: leave -n out", get.kind->names[0]);
@@ -640,8 +694,10 @@ static const struct cli_option get_options[] = {
 	{ 0 },
 };
 
-static const char *const kind_words[] = { "pods",      "networkpolicies", "namespaces",
-					  "endpoints", "identities",	  NULL };
+static const char *const kind_words[] = { "pods",	"networkpolicies",
+					  "namespaces", "endpoints",
+					  "identities", "edgeservices",
+					  "edgedecaps", NULL };
 
 const struct cli_command cmd_get = {
 	.name = "get",
@@ -652,7 +708,10 @@ const struct cli_command cmd_get = {
 	.details =
 		"KIND is one of pods, networkpolicies (netpol), namespaces (ns), endpoints (ep:\n"
 		"what is attached to the data path) and identities (id: the classes of addresses\n"
-		"that the policies in force tell apart). -o wide has more columns: of pods and\n"
+		"that the policies in force tell apart), edgeservices and edgedecaps (what the "
+		"edge\n"
+		"balances; towpath edge balance says how it is). -o wide has more columns: of pods "
+		"and\n"
 		"endpoints what the data path has of them, and how many connections they opened; "
 		"of\n"
 		"policies whom and which ports their rules name.\n",

@@ -339,15 +339,25 @@ bool tw_edge_reason_drops(uint32_t reason)
 	return reason < TW_EDGE_REASON_COUNT && reasons[reason].drops;
 }
 
-int edge_jiffies(const struct edge *edge, uint64_t *out)
+int edge_clock_read(int prog_fd, uint64_t *out)
 {
 	struct tw_clock clock = {};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &clock, .ctx_size_in = sizeof(clock));
 
-	if (bpf_prog_test_run_opts(bpf_program__fd(edge->skel->progs.tw_edge_clock), &opts))
+	if (bpf_prog_test_run_opts(prog_fd, &opts))
 		return -errno;
 	*out = clock.jiffies;
 	return 0;
+}
+
+int edge_clock_fd(const struct edge *edge)
+{
+	return bpf_program__fd(edge->skel->progs.tw_edge_clock);
+}
+
+int edge_jiffies(const struct edge *edge, uint64_t *out)
+{
+	return edge_clock_read(edge_clock_fd(edge), out);
 }
 
 int edge_prog_fd(const struct edge *edge)

@@ -15,7 +15,7 @@
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static int windows_open(struct edge_balance *eb)
+static int windows_open(struct edge_balance *eb, const struct edge *edge)
 {
 	const struct {
 		struct window *window;
@@ -32,7 +32,7 @@ static int windows_open(struct edge_balance *eb)
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		int fd = edge_map_fd(eb->edge, all[i].map), res;
+		int fd = edge_map_fd(edge, all[i].map), res;
 
 		if (fd < 0)
 			return fd;
@@ -46,34 +46,54 @@ static int windows_open(struct edge_balance *eb)
 	return 0;
 }
 
-static int maps_open(struct edge_balance *eb)
+/* The descriptors that it has, each with where it comes from; the clock's is a program's. */
+#define OWN_FDS 8
+struct own_fd {
+	int *fd;
+	const char *map;
+};
+
+static void own_fds(struct edge_balance *eb, struct own_fd out[OWN_FDS])
 {
-	const struct {
-		int *fd;
-		const char *map;
-	} all[] = {
-		{ &eb->maglev_fd, "tw_edge_maglev" },	    { &eb->conns_fd, "tw_edge_conns" },
-		{ &eb->nats_fd, "tw_edge_nats" },	    { &eb->quic_fd, "tw_edge_quic" },
+	const struct own_fd all[OWN_FDS] = {
+		{ &eb->maglev_fd, "tw_edge_maglev" },
+		{ &eb->conns_fd, "tw_edge_conns" },
+		{ &eb->nats_fd, "tw_edge_nats" },
+		{ &eb->quic_fd, "tw_edge_quic" },
 		{ &eb->count_fd, "tw_edge_backend_count" },
+		{ &eb->counters_fd, "tw_edge_balance_count" },
+		{ &eb->decap_fd, "tw_edge_decap" },
+		{ &eb->clock_fd, NULL },
 	};
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		*all[i].fd = -1;
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		*all[i].fd = fcntl(edge_map_fd(eb->edge, all[i].map), F_DUPFD_CLOEXEC, 3);
-		if (*all[i].fd < 0)
+	memcpy(out, all, sizeof(all));
+}
+
+static int fds_open(struct edge_balance *eb, const struct edge *edge)
+{
+	struct own_fd own[OWN_FDS];
+
+	own_fds(eb, own);
+	for (size_t i = 0; i < OWN_FDS; i++)
+		*own[i].fd = -1;
+	for (size_t i = 0; i < OWN_FDS; i++) {
+		int fd = own[i].map ? edge_map_fd(edge, own[i].map) : edge_clock_fd(edge);
+
+		*own[i].fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (*own[i].fd < 0)
 			return -errno;
 	}
 	return 0;
 }
 
-static void maps_close(struct edge_balance *eb)
+static void fds_close(struct edge_balance *eb)
 {
-	const int fds[] = { eb->maglev_fd, eb->conns_fd, eb->nats_fd, eb->quic_fd, eb->count_fd };
+	struct own_fd own[OWN_FDS];
 
-	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	own_fds(eb, own);
+	for (size_t i = 0; i < OWN_FDS; i++)
+		if (*own[i].fd >= 0)
+			close(*own[i].fd);
 }
 
 /* An element of tw_edge_maglev does not begin at a page. */
@@ -116,11 +136,10 @@ int edge_balance_open(struct edge_balance **out, struct edge *edge)
 
 	if (!eb)
 		return -ENOMEM;
-	eb->edge = edge;
-	eb->hz = edge->settings.hz;
-	res = maps_open(eb);
+	eb->settings = edge->settings;
+	res = fds_open(eb, edge);
 	if (!res)
-		res = windows_open(eb);
+		res = windows_open(eb, edge);
 	for (uint16_t i = 1; !res && i < TW_EDGE_SERVICES; i++)
 		if (service_at(eb, i)->name)
 			res = table_map(eb, i);
@@ -143,7 +162,7 @@ void edge_balance_close(struct edge_balance *eb)
 	window_close(&eb->fronts);
 	window_close(&eb->services);
 	window_close(&eb->backends);
-	maps_close(eb);
+	fds_close(eb);
 	free(eb);
 }
 
@@ -404,7 +423,7 @@ int edge_service_idle(struct edge_balance *eb, uint16_t service, uint32_t second
 {
 	if (!service || service >= TW_EDGE_SERVICES || !eb->tables[service].table)
 		return -ENOENT;
-	service_at(eb, service)->idle = seconds * eb->hz;
+	service_at(eb, service)->idle = seconds * eb->settings.hz;
 	return 0;
 }
 
@@ -455,7 +474,7 @@ int edge_service_turn(struct edge_balance *eb, uint16_t service,
 	for (uint32_t i = 0; !res && i < TW_MAGLEV_SIZE; i++)
 		changed += table->word[i] && word_turn(table->word[i], fresh[i]) != table->word[i];
 	if (!res && changed) {
-		__atomic_store_n(&s->learn_until, now + learn * eb->hz, __ATOMIC_RELEASE);
+		__atomic_store_n(&s->learn_until, now + learn * eb->settings.hz, __ATOMIC_RELEASE);
 		s->changed = now;
 		eb->tables[service].generation++;
 	}
@@ -597,24 +616,24 @@ int edge_backend_count(struct edge_balance *eb, uint16_t backend, struct tw_edge
 int edge_balance_counter(struct edge_balance *eb, enum tw_edge_balance_counter counter,
 			 uint64_t *out)
 {
-	int fd = edge_map_fd(eb->edge, "tw_edge_balance_count");
-
-	return fd < 0 ? fd : datapath_percpu_sum(fd, counter, out, 1);
+	return datapath_percpu_sum(eb->counters_fd, counter, out, 1);
 }
 
-int edge_decap_set(struct edge *edge, const struct edge_prefix_mask *from, size_t n)
+int edge_decap_set(struct edge_balance *eb, const struct edge_prefix_mask *from, size_t n)
 {
 	struct tw_edge_decap value = { .n = (uint32_t)n };
-	int fd = edge_map_fd(edge, "tw_edge_decap");
 	uint32_t zero = 0;
 
-	if (fd < 0)
-		return fd;
 	if (n > TW_EDGE_DECAP_SOURCES)
 		return -ENOSPC;
 	for (size_t i = 0; i < n; i++) {
 		value.from[i].addr = from[i].addr;
 		value.from[i].mask = from[i].mask;
 	}
-	return bpf_map_update_elem(fd, &zero, &value, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(eb->decap_fd, &zero, &value, BPF_ANY) ? -errno : 0;
+}
+
+const struct tw_edge_settings *edge_balance_settings(const struct edge_balance *eb)
+{
+	return &eb->settings;
 }

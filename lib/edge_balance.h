@@ -26,9 +26,14 @@
 
 struct edge_balance;
 
-/* On the maps of `edge`, which must live as long; opened again after a reload that enlarged them. */
+/*
+ * On the maps that `edge` has now: opened again after a reload with other settings, which may have
+ * brought larger ones. The edge need not live as long.
+ */
 int edge_balance_open(struct edge_balance **out, struct edge *edge);
 void edge_balance_close(struct edge_balance *eb);
+/* What the program had been loaded with. Without `balance` there is no room for services. */
+const struct tw_edge_settings *edge_balance_settings(const struct edge_balance *eb);
 
 struct edge_balance_limits {
 	uint32_t insert_rate; /* connections remembered, or translated, a second and CPU */
@@ -133,6 +138,6 @@ struct edge_prefix_mask {
 /* The mask of a prefix whose length is in bits of 128. */
 void edge_mask_make(uint8_t len, union tw_addr *out);
 /* Who may send encapsulated packets to this node; at most TW_EDGE_DECAP_SOURCES. */
-int edge_decap_set(struct edge *edge, const struct edge_prefix_mask *from, size_t n);
+int edge_decap_set(struct edge_balance *eb, const struct edge_prefix_mask *from, size_t n);
 
 #endif

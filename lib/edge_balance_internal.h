@@ -7,10 +7,10 @@
 #include "edge_internal.h"
 
 struct edge_balance {
-	struct edge *edge; /* borrowed */
-	uint32_t hz;
+	struct tw_edge_settings settings; /* that the program was loaded with */
 	struct window balance, index, fronts, services, backends;
-	int maglev_fd, conns_fd, nats_fd, quic_fd, count_fd; /* of its own, as walks use some */
+	/* Its own, so that the edge may be reloaded or closed by another thread. */
+	int maglev_fd, conns_fd, nats_fd, quic_fd, count_fd, counters_fd, decap_fd, clock_fd;
 	struct mapped_table {
 		struct tw_maglev *table; /* NULL: the service is free */
 		void *map;
@@ -39,7 +39,7 @@ static inline struct tw_edge_backend *backend_at(struct edge_balance *eb, uint16
 static inline int eb_now(const struct edge_balance *eb, uint32_t *now)
 {
 	uint64_t jiffies;
-	int res = edge_jiffies(eb->edge, &jiffies);
+	int res = edge_clock_read(eb->clock_fd, &jiffies);
 
 	if (!res)
 		*now = (uint32_t)jiffies;

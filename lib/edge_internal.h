@@ -37,6 +37,9 @@ struct edge {
 
 /* Jiffies since about boot, as the programs have them. */
 int edge_jiffies(const struct edge *edge, uint64_t *out);
+/* The same by the program that says it. */
+int edge_clock_read(int prog_fd, uint64_t *out);
+int edge_clock_fd(const struct edge *edge);
 
 /* Lines of an empty table, both halves. */
 #define EDGE_LINES_MIN 4096u

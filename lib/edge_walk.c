@@ -211,7 +211,7 @@ int edge_walk_new(struct edge_balance *eb, struct edge_walk **out)
 int edge_walk_run(struct edge_walk *walk)
 {
 	struct pass pass = {
-		.eb = walk->eb, .walk = walk, .hz = walk->eb->hz, .visit = conn_visit
+		.eb = walk->eb, .walk = walk, .hz = walk->eb->settings.hz, .visit = conn_visit
 	};
 	int res = map_pass(&pass, walk->eb->conns_fd, sizeof(struct tw_edge_conn_key),
 			   sizeof(struct tw_edge_conn));

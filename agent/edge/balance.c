@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "edge/balance_internal.h"
+#include "edge/edges.h"
 #include "log.h"
 
 #define WALK_SECONDS 5u
@@ -305,6 +306,7 @@ void balancer_changed(struct balancer *b)
 	if (res)
 		log_error("edge: not every service is balanced: %s", strerror(-res));
 	balance_sync(b);
+	edges_look(b->a->edges);
 }
 
 /* ---- life ------------------------------------------------------------------------------------- */
@@ -313,7 +315,11 @@ void balancer_settings(const struct balancer *b, struct tw_edge_settings *out)
 {
 	const struct service *s;
 
+	if (!b)
+		return;
 	DL_FOREACH(b->services, s) {
+		if (!s->listed)
+			continue;
 		out->parse = out->balance = 1;
 		if (s->spec.way == TW_EDGE_WAY_NAT)
 			out->nat = 1;

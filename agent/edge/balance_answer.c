@@ -22,7 +22,11 @@ static json_t *front_json(const struct service_front *f)
 {
 	char prefix[64] = "";
 
-	prefix_format(&f->prefix, prefix, sizeof(prefix));
+	/* A single address is one without a length. */
+	if (f->prefix.len == 128)
+		addr_format(&f->prefix.addr, prefix, sizeof(prefix));
+	else
+		prefix_format(&f->prefix, prefix, sizeof(prefix));
 	return json_pack("{s:s, s:i, s:s}", "address", prefix, "port", f->port, "protocol",
 			 proto_name(f->proto));
 }

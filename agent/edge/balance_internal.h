@@ -52,8 +52,7 @@ struct service {
 
 struct balancer {
 	struct agent *a;
-	struct edge *edge;	     /* NULL: not loaded */
-	struct edge_balance *eb;     /* likewise, or its settings have no balancer yet */
+	struct edge_balance *eb;     /* NULL: the edge is not loaded */
 	struct edge_walk *walk;	     /* under way on a worker */
 	struct edge_balance *orphan; /* what that walk reads, when the edge was closed meanwhile */
 	uv_work_t work;
@@ -71,6 +70,11 @@ struct balancer {
 
 /* ---- balance_kernel.c ---- */
 
+/*
+ * Whether the program was loaded with what the services need. While it is not, a reload is under way, and
+ * the kernel is left as it is.
+ */
+bool balance_loaded(const struct balancer *b);
 /* The kernel becomes what the services say, as far as it is not. */
 void balance_sync(struct balancer *b);
 /* One service's backends and table. */

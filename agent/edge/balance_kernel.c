@@ -14,9 +14,9 @@
 #include "edge/balance_internal.h"
 #include "log.h"
 
-/* Disjoint from the ephemeral ports and from those of the containers' translation. */
-#define NAT_FIRST 27000u
-#define NAT_LAST 31999u
+/* Disjoint from ephemeral ports, NodePorts, and those of the containers' translation. */
+#define NAT_FIRST 25000u
+#define NAT_LAST 29999u
 #define INSERT_RATE 50000u /* a second and CPU */
 #define ICMP_RATE 100u
 
@@ -225,7 +225,7 @@ void balance_service_sync(struct service *s)
 {
 	int res;
 
-	if (!s->b->eb || !s->listed)
+	if (!s->b->eb || !s->listed || !s->number)
 		return;
 	res = service_write(s);
 	if (res)
@@ -290,6 +290,16 @@ static void services_forget(struct balancer *b)
 	}
 }
 
+bool balance_loaded(const struct balancer *b)
+{
+	const struct tw_edge_settings *has = edge_balance_settings(b->eb);
+	struct tw_edge_settings wanted = {};
+
+	balancer_settings(b, &wanted);
+	return has->balance >= wanted.balance && has->nat >= wanted.nat &&
+	       has->decap >= wanted.decap;
+}
+
 /* Backends first, then what leads to them; what nothing leads to any more, last. */
 void balance_sync(struct balancer *b)
 {
@@ -301,20 +311,19 @@ void balance_sync(struct balancer *b)
 	struct service *s;
 	int res;
 
-	if (b->edge) {
-		res = edge_decap_set(b->edge, b->from, b->n_from);
-		if (res)
-			failed(b, res, "balancers could not be written");
-	}
 	if (!b->eb) {
 		services_forget(b);
 		return;
 	}
+	if (!balance_loaded(b))
+		return;
 	if (b->walk) {
 		b->again = true;
 		return;
 	}
-	res = edge_balance_limits_set(b->eb, &limits);
+	res = edge_decap_set(b->eb, b->from, b->n_from);
+	if (!res && edge_balance_settings(b->eb)->balance)
+		res = edge_balance_limits_set(b->eb, &limits);
 	DL_FOREACH(b->services, s) {
 		if (!res && s->listed)
 			res = service_write(s);
@@ -448,7 +457,7 @@ void balance_walk_start(struct balancer *b)
 {
 	int res;
 
-	if (!b->eb || b->walk || !walk_needed(b))
+	if (!b->eb || b->walk || !balance_loaded(b) || !walk_needed(b))
 		return;
 	res = edge_walk_new(b->eb, &b->walk);
 	b->work.data = b;
@@ -473,7 +482,6 @@ static void numbers_forget(struct balancer *b)
 
 void balancer_edge(struct balancer *b, struct edge *edge)
 {
-	struct tw_edge_settings wanted = {};
 	int res;
 
 	if (!b)
@@ -483,12 +491,10 @@ void balancer_edge(struct balancer *b, struct edge *edge)
 	else
 		edge_balance_close(b->eb);
 	b->eb = NULL;
-	b->edge = edge;
 	if (b->closing)
 		return;
 	numbers_forget(b);
-	balancer_settings(b, &wanted);
-	res = edge && wanted.balance ? edge_balance_open(&b->eb, edge) : 0;
+	res = edge ? edge_balance_open(&b->eb, edge) : 0;
 	if (res)
 		failed(b, res, "the balancer's maps could not be opened");
 	balance_sync(b);

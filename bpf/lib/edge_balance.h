@@ -174,7 +174,8 @@ static __always_inline int edge_balance_send(struct xdp_md *xdp, const struct ed
 	int action;
 
 	o.b = bpf_map_lookup_elem(&tw_edge_backends, &backend);
-	if (unlikely(!o.b || o.b->way == TW_EDGE_WAY_NONE || !backend))
+	/* Neither NONE nor NAT, which this program may have been loaded without. */
+	if (unlikely(!o.b || o.b->way - 1u >= TW_EDGE_WAY_NAT - 1u || !backend))
 		return edge_drop(p, TW_EDGE_NO_BACKEND);
 	if (unlikely(!edge_hop_find(o.b, &hop)))
 		return edge_drop(p, TW_EDGE_NO_NEIGHBOUR);

@@ -40,7 +40,7 @@ int balance_setup(void **state)
 
 	assert_int_equal(edge_fronts_set(lab->eb, NULL, 0), 0);
 	assert_int_equal(edge_service_each(lab->eb, service_clear, lab->eb), 0);
-	assert_int_equal(edge_decap_set(lab->edge, NULL, 0), 0);
+	assert_int_equal(edge_decap_set(lab->eb, NULL, 0), 0);
 	balance_walk(lab);
 	lab->n_fronts = lab->n_backends = 0;
 	assert_int_equal(edge_balance_limits_set(lab->eb, &limits), 0);

@@ -368,11 +368,11 @@ static void what_was_put_in_comes_out(void **state)
 		balance_send(lab, family, &spec, &sent);
 		assert_int_equal(sent.action, XDP_TX);
 		/* Not from just anybody. */
-		assert_int_equal(edge_decap_set(lab->edge, from, 0), 0);
+		assert_int_equal(edge_decap_set(lab->eb, from, 0), 0);
 		edge_lab_run(lab->edge, &sent.out, &got);
 		assert_int_equal(got.counter, TW_EDGE_PASS);
 		assert_memory_equal(got.out.data, sent.out.data, sent.out.len);
-		assert_int_equal(edge_decap_set(lab->edge, from, 2), 0);
+		assert_int_equal(edge_decap_set(lab->eb, from, 2), 0);
 		edge_lab_run(lab->edge, &sent.out, &got);
 		assert_int_equal(got.action, XDP_PASS);
 		assert_int_equal(got.counter, TW_EDGE_DECAPSULATED);
@@ -396,7 +396,7 @@ static void other_datagrams_stay_as_they_are(void **state)
 	struct frame frame;
 
 	/* From everybody, but these are none of a balancer. */
-	assert_int_equal(edge_decap_set(lab->edge, &from, 1), 0);
+	assert_int_equal(edge_decap_set(lab->eb, &from, 1), 0);
 	for (int family = 4; family <= 6; family += 2) {
 		balance_send(lab, family, &EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .payload = 60),
 			     &got);
