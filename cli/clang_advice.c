@@ -79,6 +79,8 @@ static const struct {
 	{ "-Wincompatible-pointer-types", "the verifier goes by what the pointer is, not by its C "
 					  "type: see that this is the struct "
 					  "that the hook or the helper means" },
+	{ "-Wvisibility]",
+	  "the struct is another one in each prototype: declare it before, struct name;" },
 	{ "-Wshift-count-overflow]",
 	  "the verifier refuses a constant shift by the width of the number or more" },
 	{ "-Wframe-larger-than", "a program has 512 bytes of stack, with all functions that it "

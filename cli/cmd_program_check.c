@@ -9,6 +9,8 @@
 
 #define WIDTH 92u /* of an explanation's lines, behind what it is */
 #define LOG_SHOWN 12u
+#define LIST_WIDTH 60u
+#define STACKS_SHOWN 6u
 
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
@@ -106,22 +108,23 @@ static json_t *check_json(const struct tw_check *check, const char *path)
 
 /* ---- the table --------------------------------------------------------------------------------- */
 
-/* Lists one after the other, with commas; "-" for none. malloc'ed. */
+/* Lists one after the other, with commas, as far as a table has room; "-" for none. malloc'ed. */
 static char *lists_join(const char *const *a, size_t n_a, const char *const *b, size_t n_b)
 {
-	char *out = cli_printf("%s", "");
+	char *out = cli_printf("%s", n_a + n_b ? "" : "-");
 
 	for (size_t i = 0; i < n_a + n_b; i++) {
-		char *more =
-			cli_printf("%s%s%s", out, *out ? "," : "", i < n_a ? a[i] : b[i - n_a]);
+		const char *name = i < n_a ? a[i] : b[i - n_a];
+		bool full = i && strlen(out) + strlen(name) > LIST_WIDTH;
+		char *more = full ? cli_printf("%s and %zu more", out, n_a + n_b - i)
+				  : cli_printf("%s%s%s", out, i ? "," : "", name);
 
 		free(out);
 		out = more;
+		if (full)
+			break;
 	}
-	if (*out)
-		return out;
-	free(out);
-	return cli_printf("-");
+	return out;
 }
 
 /* "8+304": of the program and of each of its functions, as the verifier has them. malloc'ed. */
@@ -130,10 +133,14 @@ static char *stack_text(const struct tw_check_program *p)
 	char *out = cli_printf("%s", p->n_stack ? "" : "-");
 
 	for (size_t i = 0; i < p->n_stack; i++) {
-		char *more = cli_printf("%s%s%u", out, i ? "+" : "", p->stack[i]);
+		bool full = i == STACKS_SHOWN;
+		char *more = full ? cli_printf("%s+...", out)
+				  : cli_printf("%s%s%u", out, i ? "+" : "", p->stack[i]);
 
 		free(out);
 		out = more;
+		if (full)
+			break;
 	}
 	return out;
 }
@@ -303,17 +310,19 @@ const struct cli_command cmd_program_check = {
 	.name = "program check",
 	.usage = "FILE.o",
 	.summary = "ask this kernel's verifier for each program, and explain its refusals",
-	.details = "Each program is loaded alone and let go again: nothing is attached or pinned. "
-		   "STEPS\n"
-		   "are the instructions that the verifier walked, LIMIT their part of the 1 000 "
-		   "000 that\n"
-		   "it may walk; STACK is in bytes, of the program and each function. NEEDS LINUX "
-		   "is the\n"
-		   "first kernel that has all that the program uses, and what asks for it; whether "
-		   "that\n"
-		   "kernel's verifier would take the program, only it can say. Exit status 1 when "
-		   "one is\n"
-		   "refused. Needs root, and no agent.\n",
+	.details =
+		"Each program is loaded alone and let go again: nothing is attached or pinned. "
+		"STEPS\n"
+		"are the instructions that the verifier walked, LIMIT their part of the 1 000 000 "
+		"that\n"
+		"it may walk; STACK is in bytes, of the program and each function. NEEDS LINUX is "
+		"the\n"
+		"first kernel that has all that the program uses, and what asks for it; kfuncs "
+		"that\n"
+		"are __weak do not count, as a program asks whether they are there. Whether that\n"
+		"kernel's verifier would take the program, only it can say. Exit status 1 when one "
+		"is\n"
+		"refused. Needs root, and no agent.\n",
 	.examples = "  sudo towpath program check count.o\n"
 		    "  sudo towpath program check count.o -o json | jq '.programs[].needs'\n",
 	.run = check_run,

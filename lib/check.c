@@ -66,6 +66,17 @@ void check_list_add(struct tw_check *c, const char *const **list, size_t *n, con
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
+/* The file's name up to its first dot, as libbpf does for what it opens itself. */
+static void name_set(struct tw_check *c, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *base = slash ? slash + 1 : path;
+
+	snprintf(c->name, sizeof(c->name), "%.*s", (int)strcspn(base, "."), base);
+	if (!*c->name)
+		snprintf(c->name, sizeof(c->name), "object");
+}
+
 static int file_read(struct tw_check *c, const char *path, char *err, size_t err_len)
 {
 	const char *name = check_keep(c, path);
@@ -73,6 +84,7 @@ static int file_read(struct tw_check *c, const char *path, char *err, size_t err
 
 	if (!name)
 		snprintf(err, err_len, "cannot read %s: %s", path, strerror(-res));
+	name_set(c, path);
 	return res ? res : userprog_elf_check(&c->file, err, err_len);
 }
 
@@ -81,7 +93,7 @@ static int file_read(struct tw_check *c, const char *path, char *err, size_t err
 /* The object anew, without pins, and with no program chosen. NULL and errno; said is libbpf's. */
 static struct bpf_object *object_open(const struct tw_check *c, char said[CHECK_SAID_MAX])
 {
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "check");
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = c->name);
 	struct bpf_object *obj;
 	struct bpf_program *prog;
 	struct bpf_map *map;

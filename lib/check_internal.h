@@ -15,6 +15,7 @@
 
 struct tw_check {
 	struct userprog_file file;
+	char name[32]; /* of the object: what stands before .rodata and the like */
 	void *bytes;
 	struct source_lines lines;
 	struct bpf_object *maps; /* the object with its maps made and no program loaded */

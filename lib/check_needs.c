@@ -9,6 +9,7 @@
 
 #include "check_internal.h"
 #include "kernel_since.h"
+#include "userprog_internal.h"
 
 #define NEEDS_MAX 256
 
@@ -71,11 +72,14 @@ static void call_kfunc(struct scan *s, const struct bpf_insn *insn)
 	type = s->kernel && !insn->off ? btf__type_by_id(s->kernel, (uint32_t)insn->imm) : NULL;
 	if (type && btf_is_func(type))
 		name = btf__name_by_offset(s->kernel, type->name_off);
-	need_add(s, KERNEL(5, 13), "calls of kfuncs", "");
-	if (!name)
+	if (name)
+		check_list_add(s->c, &s->out->kfuncs, &s->out->n_kfuncs, name);
+	/* Declared __weak: the program asks whether it is there, and does without. */
+	if (name && userprog_elf_is_weak(&s->c->file, name))
 		return;
-	check_list_add(s->c, &s->out->kfuncs, &s->out->n_kfuncs, name);
-	need_add(s, kernel_since_kfunc(name), "kfunc", name);
+	need_add(s, KERNEL(5, 13), "calls of kfuncs", "");
+	if (name)
+		need_add(s, kernel_since_kfunc(name), "kfunc", name);
 }
 
 static void call_read(struct scan *s, const struct bpf_insn *insn)
@@ -183,6 +187,15 @@ static void insn_read(struct scan *s, const struct bpf_insn *insn)
 
 /* ---- the program ------------------------------------------------------------------------------ */
 
+/* "xdp.frags/devmap", "fentry.s/name": flags that libbpf takes from the section and keeps to itself. */
+static bool section_has(const struct bpf_program *prog, const char *suffix)
+{
+	const char *section = bpf_program__section_name(prog);
+	size_t len = strcspn(section, "/"), n = strlen(suffix);
+
+	return len > n && !strncmp(section + len - n, suffix, n);
+}
+
 static void program_read(struct scan *s, const struct bpf_program *prog)
 {
 	uint32_t type = bpf_program__type(prog), attach = bpf_program__expected_attach_type(prog);
@@ -194,9 +207,9 @@ static void program_read(struct scan *s, const struct bpf_program *prog)
 	/* libbpf leaves XDP's out on kernels that do not know it. */
 	if (attach_name && attach != BPF_XDP)
 		need_add(s, kernel_since_attach_type(attach), "attach type", attach_name);
-	if (bpf_program__flags(prog) & BPF_F_SLEEPABLE)
+	if (section_has(prog, ".s"))
 		need_add(s, KERNEL(5, 10), "sleepable programs", "");
-	if (bpf_program__flags(prog) & BPF_F_XDP_HAS_FRAGS)
+	if (section_has(prog, ".frags"))
 		need_add(s, KERNEL(5, 18), "XDP with fragments", "");
 	if (s->out->instructions > 4096)
 		need_add(s, KERNEL(5, 2), "more than 4096 instructions", "");

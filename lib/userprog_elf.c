@@ -86,8 +86,8 @@ bool userprog_elf_section(const struct userprog_file *f, const char *name, const
 	return true;
 }
 
-bool userprog_elf_function(const struct userprog_file *f, const char *name, uint64_t *offset,
-			   uint64_t *size)
+/* The next symbol of that name, from *at on, which is moved behind it. False: there is none. */
+static bool symbol_find(const struct userprog_file *f, const char *name, size_t *at, Elf64_Sym *out)
 {
 	const void *symbols, *names;
 	size_t symbols_len, names_len;
@@ -95,17 +95,38 @@ bool userprog_elf_function(const struct userprog_file *f, const char *name, uint
 	if (!userprog_elf_section(f, ".symtab", &symbols, &symbols_len) ||
 	    !userprog_elf_section(f, ".strtab", &names, &names_len))
 		return false;
-	for (size_t at = 0; symbols_len - at >= sizeof(Elf64_Sym); at += sizeof(Elf64_Sym)) {
-		Elf64_Sym s;
+	while (symbols_len - *at >= sizeof(*out)) {
+		memcpy(out, (const char *)symbols + *at, sizeof(*out));
+		*at += sizeof(*out);
+		if (out->st_name < names_len &&
+		    !strncmp((const char *)names + out->st_name, name, names_len - out->st_name))
+			return true;
+	}
+	return false;
+}
 
-		memcpy(&s, (const char *)symbols + at, sizeof(s));
-		if (ELF64_ST_TYPE(s.st_info) != STT_FUNC || s.st_name >= names_len ||
-		    strncmp((const char *)names + s.st_name, name, names_len - s.st_name))
+bool userprog_elf_function(const struct userprog_file *f, const char *name, uint64_t *offset,
+			   uint64_t *size)
+{
+	Elf64_Sym s;
+
+	for (size_t at = 0; symbol_find(f, name, &at, &s);) {
+		if (ELF64_ST_TYPE(s.st_info) != STT_FUNC)
 			continue;
 		*offset = s.st_value;
 		*size = s.st_size;
 		return true;
 	}
+	return false;
+}
+
+bool userprog_elf_is_weak(const struct userprog_file *f, const char *name)
+{
+	Elf64_Sym s;
+
+	for (size_t at = 0; symbol_find(f, name, &at, &s);)
+		if (ELF64_ST_BIND(s.st_info) == STB_WEAK)
+			return true;
 	return false;
 }
 

@@ -24,6 +24,8 @@ bool userprog_elf_section(const struct userprog_file *f, const char *name, const
 /* Where a function begins in its section, and its size, in bytes. False: there is no such function. */
 bool userprog_elf_function(const struct userprog_file *f, const char *name, uint64_t *offset,
 			   uint64_t *size);
+/* Whether the object has a weak symbol of that name: declared __weak, defined elsewhere or nowhere. */
+bool userprog_elf_is_weak(const struct userprog_file *f, const char *name);
 
 /* The name of a map's pin: without dots, which a bpffs refuses, and without the file's name. */
 void map_pin_name(const struct bpf_map *map, char buf[NAME_MAX + 1]);

@@ -137,6 +137,34 @@ def test_each_program_is_judged_alone(tmp_path):
     assert "kind: not-a-pointer" in towpath("check", tmp_path / "a.o", "-o", "yaml").stdout
 
 
+NEEDS = """
+extern int bpf_dynptr_from_xdp(struct xdp_md *xdp, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
+__u32 limit = 3;
+static long step(__u64 i, void *ctx) { return 0; }
+SEC("xdp.frags") int frags(struct xdp_md *ctx)
+{
+    struct bpf_dynptr d;
+    if (bpf_ksym_exists(bpf_dynptr_from_xdp))
+        bpf_dynptr_from_xdp(ctx, 0, &d);
+    return limit > 2 ? XDP_PASS : XDP_DROP;
+}
+SEC("tcx/ingress") int side(struct __sk_buff *skb) { bpf_loop(3, step, &skb, 0); return 0; }
+"""
+
+
+def test_the_oldest_kernel_and_what_asks_for_it(tmp_path):
+    answer = json.loads(towpath("check", built(tmp_path, NEEDS, "two.words"), "-o", "json").stdout)
+    frags, side = (next(p for p in answer["programs"] if p["name"] == name) for name in ("frags", "side"))
+    assert frags["taken"] and side["taken"]
+    assert frags["needs"][0] == {"since": "5.18", "what": "XDP with fragments"}
+    assert frags["kfuncs"] == ["bpf_dynptr_from_xdp"], "which it can do without"
+    assert frags["maps"] == ["two.data"]
+    assert side["needs"][:3] == [
+        {"since": "6.6", "what": "attach type tcx_ingress"}, {"since": "5.17", "what": "helper bpf_loop"},
+        {"since": "5.13", "what": "callbacks"},
+    ]  # fmt: skip
+
+
 CHAIN = """
 int first(struct xdp_md *ctx), second(struct xdp_md *ctx);
 struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 2); __uint(key_size, 4);
