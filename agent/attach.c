@@ -225,7 +225,8 @@ static int attempt_link(struct attempt *t, struct agent_error *err)
 	t->attached = true;
 	res = programs_endpoint_up(a->programs, ep, t->netns_fd, why, sizeof(why));
 	if (res)
-		return agent_refuse(err, AGENT_INVALID, "%s", why);
+		return agent_refuse(err, res == -EAGAIN ? AGENT_NOT_READY : AGENT_INVALID, "%s",
+				    why);
 	/* The programs drop whatever comes until the maps know the endpoint. */
 	res = endpoint_link_up(ep, t->netns_fd, why, sizeof(why));
 	for (size_t i = 1; i < t->n_parts && !res; i++) {

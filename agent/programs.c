@@ -393,7 +393,9 @@ static int begin_renew(struct program_task *t)
 	struct program *prog = t->prog;
 	int res = begin_place(t);
 
-	if (res)
+	/* One that has no place yet is loaded, to be at hand when the place comes. */
+	w->only_load = res && prog->prog_fd < 0;
+	if (res && !w->only_load)
 		return res;
 	w->prog_fd = prog->prog_fd;
 	w->old_fd = prog->link.fd;
@@ -417,6 +419,10 @@ static void end_renew(struct program_task *t)
 
 	program_place_words(&prog->r, words, sizeof(words));
 	prog->prog_fd = w->prog_fd >= 0 ? w->prog_fd : prog->prog_fd;
+	if (!w->res && w->only_load) {
+		w->prog_fd = -1; /* the program's */
+		return;
+	}
 	if (!w->res) {
 		if (prog->link.slot && !prog->link.front && prog->link.slot != w->link.slot)
 			userprog_edge_clear(t->p->pins, prog->link.slot);
@@ -426,9 +432,12 @@ static void end_renew(struct program_task *t)
 		log_info("program %s is attached to %s again", prog->r.name, words);
 		return;
 	}
-	if (prog->link.fd >= 0)
-		close(prog->link.fd);
-	prog->link = (struct userprog_link){ .fd = -1 };
+	/* Meanwhile the container may have come back, with the program. */
+	if (prog->link.fd == w->old_fd) {
+		if (prog->link.fd >= 0)
+			close(prog->link.fd);
+		prog->link = (struct userprog_link){ .fd = -1 };
+	}
 	prog->failed = true;
 	prog->again = uv_now(&t->p->a->loop) + AGAIN_MS;
 	snprintf(prog->why, sizeof(prog->why), "%.511s", w->err);
@@ -521,13 +530,20 @@ static void look_one(struct programs *p, struct program *prog)
 		if (prog->link.slot && !prog->link.front)
 			userprog_edge_clear(p->pins, prog->link.slot);
 		prog->link.slot = 0;
+		if (prog->prog_fd < 0 && (!prog->failed || uv_now(&p->a->loop) >= prog->again)) {
+			renew(p, prog);
+			return;
+		}
+		if (prog->prog_fd < 0)
+			return; /* why it cannot be loaded is what counts */
 		snprintf(prog->why, sizeof(prog->why), "%s", why);
 		prog->failed = false;
 		return;
 	}
 	if (prog->link.fd >= 0 && prog->r.pod)
 		/* A link that has lost its interface says so, from any namespace. */
-		l.there = place.port == prog->port && userprog_link_alive(prog->link.fd);
+		l.there = place.port == prog->port && userprog_link_alive(prog->link.fd) &&
+			  userprog_link_program(prog->link.fd) == l.id;
 	else
 		program_place_run(&place, look_there, &l, why, sizeof(why));
 	program_place_close(&place);
@@ -562,44 +578,63 @@ void programs_look(struct programs *p)
 	}
 }
 
+/* A pod's programs are at its eth0; at another interface only where that is all it has. */
+static bool belongs(const struct programs *p, const struct program *prog, const struct endpoint *ep)
+{
+	return prog->r.pod && !strcmp(prog->r.ns, ep->ns) && !strcmp(prog->r.pod, ep->pod) &&
+	       (!strcmp(ep->ifname, "eth0") || !program_endpoint_find(p->a, ep->ns, ep->pod));
+}
+
+static int endpoint_attach(struct programs *p, struct program *prog, const struct endpoint *ep,
+			   int netns_fd, char *err, size_t err_len)
+{
+	struct program_place place = {
+		.hook = { .point = prog->r.point, .cgroup_fd = -1, .clsact = program_clsact(p->a) },
+		.netns_fd = netns_fd,
+		.port = ep->port_ifindex,
+		.order = { .bypass = true }, /* nothing of Towpath is in there */
+	};
+	struct userprog_link link = { .fd = -1 };
+	char why[512] = "", dir[PATH_MAX];
+	int res;
+
+	if (prog->prog_fd < 0) {
+		snprintf(err, err_len,
+			 "the program %s, which belongs to this container, is not loaded%s%.300s; "
+			 "try again, or 'towpath program detach %s' lets it start without",
+			 prog->r.name, *prog->why ? ": " : "", prog->why, prog->r.name);
+		return -EAGAIN;
+	}
+	snprintf(place.device, sizeof(place.device), "%s", ep->ifname);
+	program_dir(p->root, &prog->r, dir);
+	res = program_link(dir, &place, prog->prog_fd, &link, why, sizeof(why));
+	if (res) {
+		snprintf(err, err_len,
+			 "the program %s, which belongs to this container, cannot be attached: "
+			 "%s; 'towpath program detach %s' lets it start without",
+			 prog->r.name, why, prog->r.name);
+		return res;
+	}
+	if (prog->link.fd >= 0)
+		close(prog->link.fd);
+	prog->link = link;
+	prog->port = ep->port_ifindex;
+	prog->failed = false;
+	*prog->why = '\0';
+	return 0;
+}
+
 int programs_endpoint_up(struct programs *p, const struct endpoint *ep, int netns_fd, char *err,
 			 size_t err_len)
 {
 	struct program *prog;
-	char why[512] = "", dir[PATH_MAX];
+	int res = 0;
 
 	DL_FOREACH(p->list, prog) {
-		struct program_place place = {
-			.hook = { .point = prog->r.point, .cgroup_fd = -1 },
-			.netns_fd = netns_fd,
-			.port = ep->port_ifindex,
-			.order = { .bypass = true }, /* nothing of Towpath is in there */
-		};
-		struct userprog_link link = { .fd = -1 };
-		int res;
-
-		if (!prog->r.pod || strcmp(prog->r.ns, ep->ns) || strcmp(prog->r.pod, ep->pod) ||
-		    prog->working || prog->prog_fd < 0)
-			continue;
-		snprintf(place.device, sizeof(place.device), "%s", ep->ifname);
-		place.hook.clsact = program_clsact(p->a);
-		program_dir(p->root, &prog->r, dir);
-		res = program_link(dir, &place, prog->prog_fd, &link, why, sizeof(why));
-		if (res) {
-			snprintf(err, err_len,
-				 "the program %s, which belongs to this container, cannot be "
-				 "attached: %s; 'towpath program detach %s' lets it start without",
-				 prog->r.name, why, prog->r.name);
-			return res;
-		}
-		if (prog->link.fd >= 0)
-			close(prog->link.fd);
-		prog->link = link;
-		prog->port = ep->port_ifindex;
-		prog->failed = false;
-		*prog->why = '\0';
+		if (!res && belongs(p, prog, ep))
+			res = endpoint_attach(p, prog, ep, netns_fd, err, err_len);
 	}
-	return 0;
+	return res;
 }
 
 void programs_problems(const struct programs *p,

@@ -135,6 +135,7 @@ struct program_work {
 	int old_fd;  /* replace: of what is in force; renew: the link that was lost; borrowed */
 	struct userprog_link link;
 	struct program_query *query; /* of program_work_list(); owned */
+	bool only_load;		     /* it has no place to be attached to */
 	bool fresh;		     /* a new one, of which nothing may be left after a failure */
 	int res;
 	char err[1024];

@@ -317,7 +317,7 @@ void program_work_attach(struct program_work *w)
 		userprog_unpin(dir); /* incomplete, or of another boot */
 	}
 	w->res = w->prog_fd >= 0 ? 0 : load(w, "", NULL);
-	if (w->res)
+	if (w->res || w->only_load)
 		return;
 	program_dir(w->root, &w->r, dir);
 	/* A link that is in the wrong place: a program cannot be at a hook twice. */

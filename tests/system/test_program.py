@@ -272,6 +272,47 @@ def test_container_comes_back(node, objects, program):
         node.del_pod(db)
 
 
+def test_container_after_a_reboot(node, links, objects, program):
+    """The program is loaded again though its container is not there; an ADD that is faster is refused,
+    for a runtime to try again, and never goes on without."""
+    web, db = node.add_pod("shop", "web"), node.add_pod("shop", "db")
+    program(objects["stop"], "--endpoint", "shop/db", "ingress")
+    node.del_pod(db)
+    node.kill()
+    subprocess.run(["rm", "-r", node.run_dir / "bpf/programs/stop"], check=True)
+    node.start()
+    db, tries = None, 0
+    while db is None:
+        try:
+            db = node.add_pod("shop", "db")
+        except RuntimeError as error:
+            tries += 1
+            assert tries < 200 and "which belongs to this container, is not loaded" in str(error)
+    try:
+        assert programs(node)["stop"]["state"] == "attached"
+        assert not tcp_works(web, db, 4, seconds=QUIET)
+    finally:
+        node.towpath("program", "detach", "stop", check=False)
+        node.del_pod(web)
+        node.del_pod(db)
+
+
+def test_second_interface_takes_no_program_away(node, objects, program):
+    web = node.add_pod("shop", "web")
+    try:
+        program(objects["tc"], "--endpoint", "shop/web", "ingress")
+        before = programs(node)
+        result = node.cni("ADD", web, env={"CNI_IFNAME": "net1"})
+        assert result.returncode == 0, result
+        assert programs(node) == before
+        assert chain(web.netns, "eth0") == ["count"] and chain(web.netns, "net1") == []
+        node.cni("DEL", web, env={"CNI_IFNAME": "net1"})
+        assert programs(node) == before
+    finally:
+        node.towpath("program", "detach", "count", check=False)
+        node.del_pod(web)
+
+
 def test_cgroup_comes_back(node, outside, objects, program):
     with Cgroup() as group:
         program(objects["skb"], "--cgroup", group.path, "egress")
