@@ -53,6 +53,8 @@ int programs_hooks(struct programs *p, const struct programs_asked *asked, progr
  * counted. It goes on counting for hold_ms. NULL and err: it does not count.
  */
 json_t *programs_stats_json(struct programs *p, unsigned int hold_ms, struct agent_error *err);
+/* {attached, waiting, failed}: how many. */
+json_t *programs_counts_json(const struct programs *p);
 /*
  * Calls fn for each thing about programs that a person should hear of; `what` as in the status'
  * problems.

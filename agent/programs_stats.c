@@ -96,3 +96,17 @@ json_t *programs_stats_json(struct programs *p, unsigned int hold_ms, struct age
 	}
 	return json_pack("{s:I, s:o}", "time_ns", (json_int_t)uv_hrtime(), "items", items);
 }
+
+json_t *programs_counts_json(const struct programs *p)
+{
+	json_int_t attached = 0, waiting = 0, failed = 0;
+	const struct program *prog;
+
+	DL_FOREACH(p->list, prog) {
+		attached += !prog->failed && !*prog->why;
+		waiting += !prog->failed && *prog->why;
+		failed += prog->failed;
+	}
+	return json_pack("{s:I, s:I, s:I}", "attached", attached, "waiting", waiting, "failed",
+			 failed);
+}

@@ -174,6 +174,17 @@ static double real(const json_t *object, const char *key)
 	return json_number_value(json_object_get(object, key));
 }
 
+/* The user's own; nothing where there are none. */
+static void print_programs(const json_t *programs)
+{
+	json_int_t attached = cli_int(programs, "attached"), waiting = cli_int(programs, "waiting"),
+		   failed = cli_int(programs, "failed");
+
+	if (attached + waiting + failed)
+		printf("programs   %lld of the user's attached, %lld waiting, %lld failed\n",
+		       (long long)attached, (long long)waiting, (long long)failed);
+}
+
 static void print_rates(const json_t *rates)
 {
 	printf("rates      %.1f new flows/s, %.1f packets dropped/s, %.1f of them by policy (last "
@@ -209,6 +220,7 @@ static void status_print(const struct cli *cli, const json_t *s)
 	print_list("pools", json_object_get(s, "pools"), print_pool, "none");
 	print_counts("objects", json_object_get(s, "counts"), objects);
 	print_counts("in force", json_object_get(s, "counts"), compiled);
+	print_programs(json_object_get(s, "programs"));
 	print_rates(json_object_get(s, "rates"));
 	printf("flow log   %s of %s records, %s events since the start\n",
 	       cli_number(kept, (uint64_t)cli_int(log, "kept")),

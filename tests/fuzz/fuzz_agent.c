@@ -169,6 +169,11 @@ int programs_hooks(struct programs *p, const struct programs_asked *asked, progr
 	return 0;
 }
 
+json_t *programs_counts_json(const struct programs *p)
+{
+	return json_pack("{s:i}", "attached", 0);
+}
+
 json_t *programs_stats_json(struct programs *p, unsigned int hold_ms, struct agent_error *err)
 {
 	return programs_json(p);

@@ -449,6 +449,43 @@ static void fill_disk(const struct place *p)
 	close(fd);
 }
 
+static int count_program(void *arg, const char *name, const char *json)
+{
+	(*(int *)arg)++;
+	assert_string_equal(name, "count");
+	return 0;
+}
+
+static void test_programs_are_kept(void **state)
+{
+	static const char object[] = "\x7f"
+				     "ELF\0\1\2\0";
+	struct place *p = *state;
+	void *bytes = NULL;
+	size_t len = 0;
+	int n = 0;
+
+	place_open(p);
+	assert_int_equal(store_program_object(p->store, "count", &bytes, &len), -ENOENT);
+	assert_int_equal(store_program_put(p->store, "count", "{}", "old", 3), 0);
+	assert_int_equal(store_program_put(p->store, "count", "{\"a\":1}", object, sizeof(object)),
+			 0);
+	place_reopen(p);
+	assert_int_equal(store_program_each(p->store, count_program, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(store_program_object(p->store, "count", &bytes, &len), 0);
+	assert_int_equal(len, sizeof(object));
+	assert_memory_equal(bytes, object, len);
+	free(bytes);
+	/* Uninstalling takes programs out of the kernel, and keeps them on disk as objects are. */
+	assert_int_equal(store_forget_kernel(p->store), 0);
+	assert_int_equal(store_program_del(p->store, "count"), 0);
+	assert_int_equal(store_program_del(p->store, "count"), 0);
+	n = 0;
+	assert_int_equal(store_program_each(p->store, count_program, &n), 0);
+	assert_int_equal(n, 0);
+}
+
 static void test_full_disk_changes_nothing(void **state)
 {
 	struct place *p = *state;
@@ -519,6 +556,19 @@ static void test_second_user_is_refused(void **state)
 
 	place_open(p);
 	refused(p, -EBUSY, "used by another process");
+}
+
+/* A database that was written before there were programs. */
+static void test_older_database_gets_the_table(void **state)
+{
+	struct place *p = *state;
+
+	place_open(p);
+	store_close(p->store);
+	p->store = NULL;
+	raw(p, "DROP TABLE programs");
+	place_open(p);
+	assert_int_equal(store_program_put(p->store, "count", "{}", "x", 1), 0);
 }
 
 static void test_newer_schema_is_refused(void **state)
@@ -612,6 +662,8 @@ int main(void)
 		STORE_TEST(test_killed_writer_leaves_whole_changes),
 		STORE_TEST(test_second_user_is_refused),
 		STORE_TEST(test_newer_schema_is_refused),
+		STORE_TEST(test_programs_are_kept),
+		STORE_TEST(test_older_database_gets_the_table),
 		STORE_TEST(test_foreign_database_is_refused),
 		STORE_TEST(test_damaged_file_is_refused),
 		STORE_TEST(test_unusable_object_is_refused),

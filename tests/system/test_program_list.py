@@ -110,6 +110,7 @@ def test_what_waits_is_listed_behind(node, objects, attach):
     attach(objects["tc"], "--tc", "dummy5", "egress")
     node.netns.ip("link del dummy5")
     assert wait_for(lambda: listed(node)[-1].get("state") == "waiting", 5)
+    assert "programs   0 of the user's attached, 1 waiting, 0 failed\n" in node.towpath("status").stdout
     last = listed(node)[-1]
     assert (last["where"], last["name"], last["position"]) == ("dummy5", "count", 0)
     text = node.towpath("program", "list").stdout.splitlines()[-1]
