@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +21,13 @@
 
 static void usage(FILE *to)
 {
-	fputs("usage: ./bench.sh edge [--json] [--case NAME] [--runs N]\n"
+	fputs("usage: ./bench.sh edge [--json] [--case NAME] [--runs N] [--traffic]\n"
 	      "\n"
 	      "Nanoseconds a frame in the shipped XDP program.\n"
 	      "\n"
+	      "  --traffic    real frames instead: what is dropped a second, and what is left of "
+	      "the\n"
+	      "               core, beside an empty XDP drop, nftables and iptables\n"
 	      "  --json       one JSON object a line\n"
 	      "  --case NAME  only this case (repeatable by commas)\n"
 	      "  --runs N     the best of N runs counts (25)\n",
@@ -195,14 +199,23 @@ static void cpu_pin(void)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+/* With frames that really travel: a program of its own. Options that stand before it count. */
+static void traffic_run(const struct edge_bench *b, const char *self)
+{
+	char *build = strdup(self);
+
+	execlp("python3", "python3", "bench/edge_traffic.py", "--build", dirname(dirname(build)),
+	       b->json ? "--json" : NULL, NULL);
+	perror("bench: bench/edge_traffic.py");
+	exit(1);
+}
+
 static void options(struct edge_bench *b, int argc, char **argv)
 {
 	static const struct option names[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "case", required_argument, NULL, 'c' },
-		{ "runs", required_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' },
-		{},
+		{ "json", no_argument, NULL, 'j' },	  { "case", required_argument, NULL, 'c' },
+		{ "runs", required_argument, NULL, 'r' }, { "traffic", no_argument, NULL, 't' },
+		{ "help", no_argument, NULL, 'h' },	  {},
 	};
 	unsigned long n;
 
@@ -221,6 +234,9 @@ static void options(struct edge_bench *b, int argc, char **argv)
 				exit(2);
 			}
 			b->runs = (unsigned int)n;
+			break;
+		case 't':
+			traffic_run(b, argv[0]);
 			break;
 		default:
 			usage(c == 'h' ? stdout : stderr);

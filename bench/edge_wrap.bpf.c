@@ -26,9 +26,10 @@ struct {
 struct {
 	__u64 head[HEAD_MAX / 8 + 1];
 	__u32 family;
-	__u32 len;   /* of the frame as it arrives */
-	__u32 next;  /* number of the next flow */
-	__u32 flows; /* a power of two; 0: always the frame as it is */
+	__u32 len;    /* of the frame as it arrives */
+	__u32 next;   /* number of the next flow */
+	__u32 flows;  /* a power of two; 0: always the frame as it is */
+	__u32 device; /* to send by */
 } bench = {};
 
 /* Source addresses in the order in which frames come; IPv4 in the first four bytes. */
@@ -107,6 +108,35 @@ int bench_source(struct xdp_md *xdp)
 	}
 	bpf_tail_call_static(xdp, &bench_target, 0);
 	return XDP_ABORTED;
+}
+
+/* What a filter is measured against: nothing is looked at. */
+SEC("xdp.frags")
+int bench_drop(struct xdp_md *xdp)
+{
+	return XDP_DROP;
+}
+
+/* Live frames, each from the next address, sent by a device. The head is not written by others. */
+SEC("xdp")
+int bench_flood(struct xdp_md *xdp)
+{
+	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
+	__u32 n = bench.next++ & (bench.flows - 1), sum = 0;
+	struct bench_addr *addr = bpf_map_lookup_elem(&bench_addrs, &n);
+	__u16 *ip = data + 14;
+
+	if (!addr || data + HEAD_MAX > end)
+		return XDP_ABORTED;
+	for (__u32 i = 0; i < HEAD_MAX / 8; i++)
+		((__u64 *)data)[i] = bench.head[i];
+	*(__u32 *)(data + 26) = (__u32)addr->half[0];
+	ip[5] = 0;
+	for (__u32 i = 0; i < 10; i++)
+		sum += ip[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip[5] = (__u16) ~((sum & 0xffff) + (sum >> 16));
+	return (int)bpf_redirect(bench.device, 0);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

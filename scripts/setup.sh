@@ -8,7 +8,7 @@ BUILD="meson ninja-build pkg-config gcc libc6-dev clang-19 llvm-19 bpftool libbp
 	libmicrohttpd-dev libjansson-dev libyaml-dev libsqlite3-dev libmnl-dev
 	uthash-dev libcmocka-dev"
 TEST="clang-format-19 clang-tidy-19 libclang-rt-19-dev python3-pytest python3-yaml iproute2
-	iputils-ping iperf3 ethtool tcpdump tshark socat ncat curl jq sqlite3 nftables iptables procps
+	iputils-ping iperf3 ethtool tcpdump tshark socat ncat curl jq sqlite3 nftables iptables ipset xdp-tools procps
 	util-linux mandoc zsh busybox-static podman crun containerd
 	containernetworking-plugins"
 BACKPORTS_LIST=/etc/apt/sources.list.d/towpath-backports.list
