@@ -14,6 +14,7 @@
 #include "bpf_objects.h"
 
 #define PIN_DEPTH_MAX 16u
+#define PINS_MAX 65536u	       /* looked at */
 #define PROGRAM_MAPS_MAX 4096u /* of one program; the kernel allows 64 */
 
 /* 1: gone meanwhile. */
@@ -66,6 +67,7 @@ struct pins {
 	void *arg;
 	dev_t seen[64]; /* a bpffs may be mounted at several places */
 	size_t n;
+	unsigned int looked;
 };
 
 static int pin_visit(struct pins *p, const char *path)
@@ -98,14 +100,15 @@ static int folder_visit(struct pins *p, const char *folder, unsigned int depth)
 		char path[PATH_MAX];
 		struct stat st;
 
-		if (entry->d_name[0] == '.' ||
+		/* Pins have no dots; the kernel's own files do. */
+		if (strchr(entry->d_name, '.') ||
 		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) >=
 			    (int)sizeof(path) ||
 		    lstat(path, &st))
 			continue;
 		if (S_ISDIR(st.st_mode) && depth)
 			res = folder_visit(p, path, depth - 1);
-		else if (S_ISREG(st.st_mode))
+		else if (S_ISREG(st.st_mode) && p->looked++ < PINS_MAX)
 			res = pin_visit(p, path);
 	}
 	if (dir)
@@ -131,14 +134,15 @@ int bpf_pins_each(int (*fn)(void *arg, const char *path, enum bpf_pin kind, int 
 {
 	struct pins p = { .fn = fn, .arg = arg };
 	FILE *mounts = setmntent("/proc/self/mounts", "re");
-	struct mntent *m;
+	struct mntent m;
+	char text[2 * PATH_MAX];
 	int res = 0;
 
 	if (!mounts)
 		return -errno;
-	while (!res && (m = getmntent(mounts)))
-		if (!strcmp(m->mnt_type, "bpf") && mount_is_new(&p, m->mnt_dir))
-			res = folder_visit(&p, m->mnt_dir, PIN_DEPTH_MAX);
+	while (!res && getmntent_r(mounts, &m, text, sizeof(text)))
+		if (!strcmp(m.mnt_type, "bpf") && mount_is_new(&p, m.mnt_dir))
+			res = folder_visit(&p, m.mnt_dir, PIN_DEPTH_MAX);
 	endmntent(mounts);
 	return res;
 }

@@ -13,80 +13,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bpf_objects.h"
 #include "userprog_internal.h"
-
-#define DEPTH_MAX 8	/* of folders in a bpffs */
-#define PINS_MAX 16384u /* looked at */
 
 struct pins {
 	void (*fn)(void *arg, bool link, uint32_t id, const char *path);
 	void *arg;
-	unsigned int n;
 };
 
-/* A program's or a link's id; 0: something else, as a map. */
-static uint32_t object_id(int fd, bool *link)
+/* Maps are of no interest here. */
+static int pin_tell(void *arg, const char *path, enum bpf_pin kind, int fd)
 {
-	char path[64], what[64] = "";
+	const struct pins *p = arg;
 	struct bpf_link_info info = {};
-	uint32_t len = sizeof(info);
+	uint32_t len = sizeof(info), id = 0;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (readlink(path, what, sizeof(what) - 1) < 0)
-		return 0;
-	*link = !strcmp(what, "anon_inode:bpf_link") || !strcmp(what, "anon_inode:bpf-link");
-	if (*link)
-		return bpf_link_get_info_by_fd(fd, &info, &len) ? 0 : info.id;
-	return strcmp(what, "anon_inode:bpf-prog") ? 0 : userprog_id(fd);
-}
-
-static void pins_walk(struct pins *p, const char *folder, int depth)
-{
-	DIR *dir = depth ? opendir(folder) : NULL;
-	struct dirent *entry;
-
-	while (dir && p->n < PINS_MAX && (entry = readdir(dir))) {
-		char path[PATH_MAX];
-		bool link = false;
-		uint32_t id;
-		int fd;
-
-		/* In a bpffs only "." and the kernel's own files have one. */
-		if (strchr(entry->d_name, '.'))
-			continue;
-		snprintf(path, sizeof(path), "%.3800s/%.255s", folder, entry->d_name);
-		if (entry->d_type == DT_DIR) {
-			pins_walk(p, path, depth - 1);
-			continue;
-		}
-		p->n++;
-		fd = entry->d_type == DT_REG ? bpf_obj_get(path) : -1;
-		if (fd < 0)
-			continue;
-		id = object_id(fd, &link);
-		close(fd);
-		if (id)
-			p->fn(p->arg, link, id, path);
-	}
-	if (dir)
-		closedir(dir);
+	if (kind == BPF_PIN_LINK && !bpf_link_get_info_by_fd(fd, &info, &len))
+		id = info.id;
+	else if (kind == BPF_PIN_PROGRAM)
+		id = userprog_id(fd);
+	if (id)
+		p->fn(p->arg, kind == BPF_PIN_LINK, id, path);
+	return 0;
 }
 
 void userprog_pins_each(void (*fn)(void *arg, bool link, uint32_t id, const char *path), void *arg)
 {
-	struct pins p = { fn, arg, 0 };
-	FILE *in = fopen("/proc/self/mountinfo", "re");
-	char line[2 * PATH_MAX], path[PATH_MAX];
+	struct pins p = { fn, arg };
 
-	while (in && fgets(line, sizeof(line), in)) {
-		const char *kind = strstr(line, " - bpf ");
-
-		/* id parent major:minor root mount-point options ... - type */
-		if (kind && sscanf(line, "%*d %*d %*s %*s %4095s", path) == 1)
-			pins_walk(&p, path, DEPTH_MAX);
-	}
-	if (in)
-		fclose(in);
+	bpf_pins_each(pin_tell, &p);
 }
 
 /* ---- processes ----------------------------------------------------------------------------------- */
