@@ -61,11 +61,22 @@ static void text_string(const char *s, FILE *to)
 			fputc(*s, to);
 }
 
+/* Elements from `first` on that are alike, if there are so many that their number is shorter. */
+static size_t text_run(const json_t *array, size_t first)
+{
+	json_t *value = json_array_get(array, first);
+	size_t n = 1;
+
+	while (json_equal(value, json_array_get(array, first + n)))
+		n++;
+	return n > 4 ? n : 1;
+}
+
 static void text_value(const json_t *value, FILE *to)
 {
 	const char *separator = "", *key;
 	json_t *member;
-	size_t i;
+	size_t i, n;
 
 	if (json_is_object(value)) {
 		fputc('{', to);
@@ -77,9 +88,12 @@ static void text_value(const json_t *value, FILE *to)
 		fputc('}', to);
 	} else if (json_is_array(value)) {
 		fputc('[', to);
-		json_array_foreach(value, i, member) {
+		for (i = 0; (member = json_array_get(value, i)); i += n) {
+			n = text_run(value, i);
 			fputs(separator, to);
 			text_value(member, to);
+			if (n > 1)
+				fprintf(to, " x%zu", n);
 			separator = " ";
 		}
 		fputc(']', to);

@@ -196,6 +196,7 @@ def test_types_of_many_forms(maps):
             .replace("255", "-1"))  # fmt: skip
     got = value("get", odd, 3)
     assert got["wide"] == 5 and got["name"] == [-1, *[0] * 14, 1]
+    assert re.search(r"^name +\[-1 0 x14 1\]$", towpath("get", odd, 3).stdout, re.M)
     # Nothing in a map reaches the terminal but characters.
     towpath("set", odd, 3, json.dumps({"name": "a\x1b[2Jb"}))
     assert "a\\x1b[2Jb" in towpath("get", odd, 3).stdout
