@@ -63,7 +63,8 @@ struct balancer {
 	struct edge_prefix_mask from[TW_EDGE_DECAP_SOURCES]; /* of all EdgeDecap objects */
 	size_t n_from;
 	unsigned int seconds;
-	bool again; /* something was put off until the walk's end */
+	size_t hops_seen; /* backends before this one were looked at */
+	bool again;	  /* something was put off until the walk's end */
 	bool closing;
 	char failed[256]; /* the kernel did not take something; "": it did */
 };

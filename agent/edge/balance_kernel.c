@@ -17,6 +17,7 @@
 /* Disjoint from ephemeral ports, NodePorts, and those of the containers' translation. */
 #define NAT_FIRST 25000u
 #define NAT_LAST 29999u
+#define HOPS_A_SECOND 256u
 #define INSERT_RATE 50000u /* a second and CPU */
 #define ICMP_RATE 100u
 
@@ -349,22 +350,30 @@ static bool hop_same(const struct hop *a, const struct hop *b)
 	       !memcmp(&a->source, &b->source, sizeof(a->source));
 }
 
+static void backend_hop(struct backend *be)
+{
+	struct hop before = be->hop;
+
+	hop_look(be);
+	if (!hop_same(&before, &be->hop) && backend_write(be))
+		failed(be->service->b, -EINVAL, "a backend's next hop could not be written");
+}
+
+/* Each costs some 50 us of the loop, so of many only some a second, in turn. */
 void balance_hops(struct balancer *b)
 {
 	struct service *s;
 	struct backend *be;
+	size_t n = 0, end = b->hops_seen + HOPS_A_SECOND;
 
 	DL_FOREACH(b->services, s) {
 		DL_FOREACH(s->backends, be) {
-			struct hop before = be->hop;
-
-			if (!be->id)
-				continue;
-			hop_look(be);
-			if (!hop_same(&before, &be->hop) && backend_write(be))
-				failed(b, -EINVAL, "a backend's next hop could not be written");
+			if (be->id && n >= b->hops_seen && n < end)
+				backend_hop(be);
+			n++;
 		}
 	}
+	b->hops_seen = end < n ? end : 0;
 }
 
 /* Backends that no object has, and that nobody needs any more. */
@@ -486,7 +495,7 @@ void balancer_edge(struct balancer *b, struct edge *edge)
 
 	if (!b)
 		return;
-	if (b->walk && b->eb)
+	if (b->walk && b->walk->eb == b->eb)
 		b->orphan = b->eb;
 	else
 		edge_balance_close(b->eb);
