@@ -81,6 +81,19 @@ int edge_class_set(const struct edge *edge, uint32_t number, const struct tw_edg
 /* Rules on ports become these, each port's by one store. */
 int edge_ports_store(const struct edge *edge, const struct tw_edge_ports *want);
 
+/*
+ * Who sends, by a sample: one frame in TW_EDGE_SAMPLE of each counter and CPU. Packets are estimates,
+ * since the source was first seen; frames without IP come as ::. fn's first result other than 0
+ * ends it and is returned.
+ */
+struct edge_source {
+	union tw_addr addr;
+	uint64_t passed, dropped;
+	uint32_t counter; /* of its last sample: enum tw_edge_reason, a limit or a rule */
+};
+int edge_sources_each(const struct edge *edge,
+		      int (*fn)(void *arg, const struct edge_source *source), void *arg);
+
 /* Names of TW_EDGE_REASONS; NULL for a number that is none. */
 const char *tw_edge_reason_name(uint32_t reason);
 const char *tw_edge_reason_text(uint32_t reason);

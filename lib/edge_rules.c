@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Rules on ports: of prefixes (classes), and of any source. */
+/* Small maps: rules on ports, of prefixes (classes) and of any source; the sample of sources. */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <sys/mman.h>
@@ -41,4 +41,28 @@ int edge_ports_store(const struct edge *edge, const struct tw_edge_ports *want)
 	classes_store(at->proto, want->proto, 256);
 	munmap(at, sizeof(*at));
 	return 0;
+}
+
+int edge_sources_each(const struct edge *edge,
+		      int (*fn)(void *arg, const struct edge_source *source), void *arg)
+{
+	int fd = edge_map_fd(edge, "tw_edge_sources"), res = 0;
+	union tw_addr key, next;
+	bool more;
+
+	/* The next key is asked for while this one is there: else the search begins anew. */
+	for (more = !bpf_map_get_next_key(fd, NULL, &key); more && !res; key = next) {
+		struct tw_edge_source value;
+
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (bpf_map_lookup_elem(fd, &key, &value))
+			continue;
+		res = fn(arg, &(struct edge_source){
+				      .addr = key,
+				      .passed = value.samples[0] * TW_EDGE_SAMPLE,
+				      .dropped = value.samples[1] * TW_EDGE_SAMPLE,
+				      .counter = value.counter,
+			      });
+	}
+	return res;
 }

@@ -63,6 +63,18 @@ enum tw_edge_reason { TW_EDGE_REASONS(TW_EDGE_REASON_ENUM) TW_EDGE_REASON_COUNT 
 #define TW_EDGE_FIRST_RULE 64u
 #define TW_EDGE_COUNTERS 4096u
 
+/*
+ * tw_edge_sources: who sends, by source address: one frame in TW_EDGE_SAMPLE of each counter and CPU
+ * is looked at, the others cost nothing. The longest unseen make room.
+ */
+#define TW_EDGE_SAMPLE 1024u
+#define TW_EDGE_SOURCES 4096u
+struct tw_edge_source {
+	__u64 samples[2]; /* passed on, dropped */
+	__u32 counter;	  /* what the last of them was counted as */
+	__u32 pad;
+};
+
 /* ---- what the filter says of an address --------------------------------------------------- */
 
 /*

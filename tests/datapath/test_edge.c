@@ -223,6 +223,36 @@ static void settings_change_by_a_reload(void **state)
 	assert_int_equal(after.packets, passed.packets);
 }
 
+static int source_found(void *arg, const struct edge_source *source)
+{
+	*(struct edge_source *)arg = *source;
+	return 1;
+}
+
+/* One frame in TW_EDGE_SAMPLE, the first one with it. */
+static void sources_are_sampled(void **state)
+{
+	struct edge *edge = *state;
+	struct edge_source source = {};
+	struct tw_metric passed;
+	union tw_addr from;
+	struct frame frame;
+
+	place_addr(OUTSIDE, 6, &from);
+	frame_build(&frame, 6, &EDGE_P(UDP, OUTSIDE, NODE, 4000, 53));
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame.data,
+		    .data_size_in = (uint32_t)frame.len, .repeat = 3 * TW_EDGE_SAMPLE);
+	assert_int_equal(bpf_prog_test_run_opts(edge_prog_fd(edge), &opts), 0);
+	assert_int_equal(edge_count_read(edge, TW_EDGE_PASS, &passed), 0);
+	assert_int_equal(passed.packets, 3 * TW_EDGE_SAMPLE);
+	assert_int_equal(edge_sources_each(edge, source_found, &source), 1);
+	assert_memory_equal(&source.addr, &from, sizeof(from));
+	/* A test run may move to another CPU, which begins with a sample of its own. */
+	assert_in_range(source.passed, 3 * TW_EDGE_SAMPLE, 5 * TW_EDGE_SAMPLE);
+	assert_int_equal(source.dropped, 0);
+	assert_int_equal(source.counter, TW_EDGE_PASS);
+}
+
 int main(void)
 {
 #define PARSE(fn) cmocka_unit_test_setup_teardown(fn, parse_setup, teardown)
@@ -233,7 +263,7 @@ int main(void)
 		PARSE(truncated_frames_are_dropped), PARSE(headers_that_contradict_are_dropped),
 		PLAIN(ordinary_frames_pass),	     PLAIN(what_is_not_ip_passes),
 		PLAIN(tags_are_followed_twice),	     PLAIN(a_damaged_transport_is_not_looked_at),
-		PLAIN(settings_change_by_a_reload),
+		PLAIN(settings_change_by_a_reload),  PLAIN(sources_are_sampled),
 	};
 
 	return cmocka_run_group_tests_name("edge", tests, NULL, NULL);
