@@ -375,7 +375,8 @@ const struct cli_command cmd_apply = {
 	.run = apply_run,
 };
 
-static const char *const kinds[] = { "pods", "networkpolicies", "namespaces", "edgeservices", "edgedecaps", NULL };
+static const char *const kinds[] = { "pods",	     "networkpolicies", "namespaces",
+				     "edgeservices", "edgedecaps",	NULL };
 
 const struct cli_command cmd_delete = {
 	.name = "delete",

@@ -187,7 +187,8 @@ static int gain_print(const struct cli *cli, const json_t *all)
 		       cli_str(all, "kernel"));
 	cli_table_print(t);
 	if (left_out)
-		printf("\nLeft out of this kernel, or in a module that is not loaded, though it is as "
+		printf("\nLeft out of this kernel, or in a module that is not loaded, though it is "
+		       "as "
 		       "new as they are:\n");
 	json_array_foreach(gain, i, f)
 		if (json_is_true(json_object_get(f, "left_out")))

@@ -170,7 +170,8 @@ static int kind_of(const char *text, enum object_kind *kind, struct agent_error 
 {
 	if (object_kind_parse(text, kind))
 		return agent_refuse(err, AGENT_INVALID,
-				    "'%.64s' is no kind; take pods, namespaces, networkpolicies, edgeservices or edgedecaps",
+				    "'%.64s' is no kind; take pods, namespaces, networkpolicies, "
+				    "edgeservices or edgedecaps",
 				    text);
 	return 0;
 }

@@ -139,9 +139,9 @@ struct edge_service {
 	size_t n_backends;
 	struct {
 		enum service_check type;
-		uint16_t port;	/* 0: the backend's, or the first frontend's */
-		char *path;	/* HTTP; NULL: / */
-		char *host;	/* HTTP; NULL: the backend's address */
+		uint16_t port; /* 0: the backend's, or the first frontend's */
+		char *path;    /* HTTP; NULL: / */
+		char *host;    /* HTTP; NULL: the backend's address */
 		uint32_t interval_ms;
 		uint32_t timeout_ms;
 		uint32_t rise; /* successes in a row that make it up */

@@ -307,7 +307,7 @@ static void only_a_valid_cookie_comes_through(void **state)
 		/* Guessed, of another connection, and older than the kernel takes them. */
 		static const struct {
 			uint32_t seq, ack;
-		} bad[] = { { 0, 64 },		{ 0, 0x00800000 },    { 64, 0 },	      { 0, -64 },
+		} bad[] = { { 0, 64 },		{ 0, 0x00800000 },    { 64, 0 },      { 0, -64 },
 			    { 0, -(3u << 24) }, { 0, -(100u << 24) }, { 0, 1u << 24 } };
 		for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 			ack_send(edge, family, ISN + 1 + bad[i].seq, cookie + 1 + bad[i].ack, &got);
