@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * watch OBJECT DEVICE [SECONDS]: puts the program of watch.bpf.c at the device's ingress for so long, prints each
- * new source when it comes, and at the end what each has sent.
+ * watch OBJECT DEVICE [SECONDS]: puts the program of watch.bpf.c at the device's ingress for so long, or until
+ * Ctrl-C, prints each new source when it comes, and at the end what each has sent.
  */
 #include <err.h>
+#include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,13 @@
 #include <towpath/events.h>
 #include <towpath/map.h>
 #include <towpath/program.h>
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int number)
+{
+	stopped = number;
+}
 
 /* JSON of the library's as a line. */
 static void print(const char *what, json_t *value)
@@ -81,10 +90,11 @@ int main(int argc, char **argv)
 		errx(1, "%s", error);
 	printf("%s is at %s\n", tw_program_name(program), place.name);
 	fflush(stdout);
+	signal(SIGINT, on_signal);
 
-	while (n >= 0 && time(NULL) < end)
+	while ((n >= 0 || n == -EINTR) && !stopped && time(NULL) < end)
 		n = tw_events_read(events, 100, on_event, events);
-	if (n < 0)
+	if (n < 0 && n != -EINTR)
 		errx(1, "events: %s", strerror(-n));
 	tw_map_entries(sources, on_entry, sources);
 

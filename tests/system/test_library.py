@@ -7,6 +7,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,7 +16,6 @@ import pytest
 
 from netns import Netns, cleanup_pop, cleanup_push
 from node import BUILD, REPO, binary
-from traffic import wait_for
 
 HEADERS = ("check", "client", "events", "map", "program")
 
@@ -113,7 +113,7 @@ def test_example_on_traffic(example):
         here.ip(f"link add up0 type veth peer name net0 netns {there.name}", "link set up0 up",
                 "addr add 192.0.2.1/24 dev up0")
         there.ip("link set net0 up", "addr add 192.0.2.7/24 dev net0", "addr add 192.0.2.8/24 dev net0")
-        watch = here.popen(example.dir / "watch", example.dir / "watch.o", "up0", 3, env=example.env,
+        watch = here.popen(example.dir / "watch", example.dir / "watch.o", "up0", 60, env=example.env,
                            stdout=subprocess.PIPE, text=True)  # fmt: skip
         try:
             assert watch.stdout.readline() == "watch is at up0\n"
@@ -123,7 +123,13 @@ def test_example_on_traffic(example):
             with there.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.bind(("192.0.2.8", 0))
                 sock.sendto(b"x", ("192.0.2.1", 9))
-            said, _ = watch.communicate(timeout=60)
+            said = ""
+            while '"saddr":"192.0.2.8"' not in said:
+                line = watch.stdout.readline()
+                assert line, said
+                said += line
+            watch.send_signal(signal.SIGINT)
+            said += watch.communicate(timeout=60)[0]
         finally:
             watch.kill()
             watch.wait()
