@@ -227,6 +227,6 @@ extern const struct cli_command cmd_program_build, cmd_program_check, cmd_progra
 
 /* Of `towpath edge`. */
 extern const struct cli_command cmd_edge_attach, cmd_edge_detach, cmd_edge_status, cmd_edge_deny,
-	cmd_edge_allow, cmd_edge_test, cmd_edge_balance, cmd_edge_decap;
+	cmd_edge_allow, cmd_edge_limit, cmd_edge_test, cmd_edge_balance, cmd_edge_decap;
 
 #endif

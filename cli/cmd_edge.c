@@ -3,8 +3,8 @@
 #include "cli.h"
 
 static const struct cli_command *const edge_commands[] = {
-	&cmd_edge_attach, &cmd_edge_detach,  &cmd_edge_status, &cmd_edge_deny, &cmd_edge_allow,
-	&cmd_edge_test,	  &cmd_edge_balance, &cmd_edge_decap,  NULL,
+	&cmd_edge_attach, &cmd_edge_detach, &cmd_edge_status,  &cmd_edge_deny,	&cmd_edge_allow,
+	&cmd_edge_limit,  &cmd_edge_test,   &cmd_edge_balance, &cmd_edge_decap, NULL,
 };
 
 const struct cli_command cmd_edge = {

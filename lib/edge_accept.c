@@ -6,9 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/if_ether.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <towpath/edge_abi.h>
@@ -108,6 +112,35 @@ int edge_cookie_probe(enum tw_edge_cookie_mode force, struct tw_edge_cookie_sett
 		return 0;
 	}
 	return -EOPNOTSUPP;
+}
+
+struct smallest {
+	int fd;
+	uint32_t mtu;
+};
+
+static int mtu_look(void *arg, const struct edge_attachment *at)
+{
+	struct smallest *smallest = arg;
+	struct ifreq req = {};
+
+	if (if_indextoname(at->ifindex, req.ifr_name) && !ioctl(smallest->fd, SIOCGIFMTU, &req) &&
+	    (uint32_t)req.ifr_mtu < smallest->mtu)
+		smallest->mtu = (uint32_t)req.ifr_mtu;
+	return 0;
+}
+
+void edge_cookie_mss(struct edge *edge, uint16_t mss[2])
+{
+	struct smallest smallest = { socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), ETH_DATA_LEN };
+
+	if (smallest.fd >= 0) {
+		edge_attachment_each(edge, mtu_look, &smallest);
+		close(smallest.fd);
+	}
+	/* Headers of IP and TCP; no link has less than IP asks for (RFC 791, RFC 8200). */
+	mss[0] = (uint16_t)(smallest.mtu < 576 ? 536 : smallest.mtu - 40);
+	mss[1] = (uint16_t)(smallest.mtu < 1280 ? 1220 : smallest.mtu - 60);
 }
 
 /* ---- the program ------------------------------------------------------------------------------- */

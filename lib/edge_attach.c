@@ -357,7 +357,11 @@ int edge_attach(struct edge *edge, uint32_t ifindex, enum edge_mode mode, bool r
 
 int edge_detach(struct edge *edge, uint32_t ifindex)
 {
-	return edge_link_remove(edge, EDGE_LINK_XDP, ifindex);
+	int res = edge_link_remove(edge, EDGE_LINK_XDP, ifindex);
+
+	if (!res)
+		edge_link_remove(edge, EDGE_LINK_ACCEPT, ifindex);
+	return res;
 }
 
 int edge_uninstall(const char *pin_dir)

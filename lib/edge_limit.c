@@ -129,6 +129,8 @@ static int set_make(struct tw_edge_limit_set *set, const struct edge_limits *lim
 	for (size_t i = 0; i < limits->n_cookies; i++) {
 		const struct edge_cookies *c = &limits->cookies[i];
 
+		if (!c->last)
+			continue;
 		set->cookie_port[i].above = c->above;
 		for (uint32_t port = c->first; port <= c->last; port++)
 			set->tcp[port] = (set->tcp[port] & TW_EDGE_PORT_LIMITS) |
@@ -202,6 +204,18 @@ int edge_limit_reset(struct edge *edge, uint32_t slot)
 		res = percpu_zero(edge_map_fd(edge, "tw_edge_count"), TW_EDGE_FIRST_LIMIT + slot,
 				  sizeof(struct tw_metric));
 	return res;
+}
+
+int edge_cookie_reset(struct edge *edge, uint32_t index)
+{
+	const struct tw_edge_cookie_state none = {};
+
+	if (index >= TW_EDGE_COOKIE_PORTS)
+		return -EINVAL;
+	if (bpf_map_update_elem(edge_map_fd(edge, "tw_edge_cookie_state"), &index, &none, BPF_ANY))
+		return -errno;
+	return percpu_zero(edge_map_fd(edge, "tw_edge_cookie_count"), index,
+			   sizeof(struct tw_edge_cookie_count));
 }
 
 /* Adds up n 64-bit words of a per-CPU element. */

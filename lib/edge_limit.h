@@ -25,7 +25,7 @@ struct edge_limit {
 
 struct edge_cookies {
 	uint16_t first; /* TCP ports */
-	uint16_t last;
+	uint16_t last;	/* 0: none, an empty place */
 	uint32_t above; /* SYNs a second; 0: always */
 };
 
@@ -50,6 +50,9 @@ int edge_limits_apply(struct edge *edge, const struct edge_limits *limits, char 
 
 /* Before a slot is another limit's: its bucket and counters begin anew. */
 int edge_limit_reset(struct edge *edge, uint32_t slot);
+
+/* The same for the cookies of a place. */
+int edge_cookie_reset(struct edge *edge, uint32_t index);
 
 struct edge_limit_count {
 	struct tw_metric dropped;
@@ -83,5 +86,8 @@ int edge_accept_fd(const struct edge *edge);
  */
 int edge_cookie_probe(enum tw_edge_cookie_mode force, struct tw_edge_cookie_settings *out,
 		      char *err, size_t err_len);
+
+/* The MSS to tell over IPv4 and IPv6: what the smallest MTU of the devices attached leaves. */
+void edge_cookie_mss(struct edge *edge, uint16_t mss[2]);
 
 #endif

@@ -55,6 +55,19 @@ add_promtool() {
 	rm -rf "$dir"
 }
 
+# nginx stands for the server that nobody changed. Its package starts it, so only the program is taken.
+NGINX=/usr/local/lib/towpath-test/nginx
+add_nginx() {
+	command -v nginx >/dev/null || [ -x "$NGINX" ] && return
+	dir=$(mktemp -d)
+	say "taking nginx out of its package as $NGINX"
+	(cd "$dir" && apt-get -q download nginx >&2) &&
+		dpkg-deb --fsys-tarfile "$dir"/nginx_*.deb | tar -x -C "$dir" ./usr/sbin/nginx &&
+		root install -D "$dir/usr/sbin/nginx" "$NGINX" ||
+		say "nginx could not be had: the tests of SYN cookies will be skipped"
+	rm -rf "$dir"
+}
+
 apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >&2; }
 
 # Debian 12: libbpf, bpftool and kernel headers of the release's own backports suite, from the
@@ -83,7 +96,7 @@ if [ "${VERSION_CODENAME:-}" = bookworm ] &&
 	{ is_old libbpf-dev 1:1.3 || is_old linux-libc-dev 6.6; }; then
 	old="libbpf-dev bpftool linux-libc-dev"
 fi
-[ -n "$need$old" ] || { add_promtool; exit 0; }
+[ -n "$need$old" ] || { add_promtool; add_nginx; exit 0; }
 
 case "${ID:-}:${VERSION_CODENAME:-}" in
 debian:bookworm)
@@ -107,3 +120,4 @@ need=$(missing $BUILD $TEST)
 # shellcheck disable=SC2086 # list of words
 [ -z "$need" ] || apt install --no-install-recommends $need
 add_promtool
+add_nginx

@@ -79,6 +79,16 @@ int edge_list_delete(struct call *call, json_t **reply, struct agent_error *err)
 	return list_call(call, true, err);
 }
 
+int edge_limits_get(struct call *call, json_t **reply, struct agent_error *err)
+{
+	return call_answer(edges_limits_json(call->agent->edges), reply, err);
+}
+
+int edge_limits_post(struct call *call, json_t **reply, struct agent_error *err)
+{
+	return with_json(call, edges_limits, err);
+}
+
 int edge_test_get(struct call *call, json_t **reply, struct agent_error *err)
 {
 	int res = edges_test(call->agent->edges, call_argument(call, "address"),

@@ -107,6 +107,8 @@ int edge_device_delete(struct call *call, json_t **reply, struct agent_error *er
 int edge_rules_post(struct call *call, json_t **reply, struct agent_error *err);
 int edge_list_put(struct call *call, json_t **reply, struct agent_error *err);
 int edge_list_delete(struct call *call, json_t **reply, struct agent_error *err);
+int edge_limits_get(struct call *call, json_t **reply, struct agent_error *err);
+int edge_limits_post(struct call *call, json_t **reply, struct agent_error *err);
 int edge_test_get(struct call *call, json_t **reply, struct agent_error *err);
 
 /* GET /v1/flows (stream.c). */

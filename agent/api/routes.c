@@ -419,6 +419,8 @@ static const struct route routes[] = {
 	{ "POST", "/v1/edge/rules", BODY_MAX, edge_rules_post },
 	{ "PUT", "/v1/edge/lists/*/*", APPLY_MAX, edge_list_put },
 	{ "DELETE", "/v1/edge/lists/*/*", 0, edge_list_delete },
+	{ "GET", "/v1/edge/limits", 0, edge_limits_get },
+	{ "POST", "/v1/edge/limits", BODY_MAX, edge_limits_post },
 	{ "GET", "/v1/edge/test", 0, edge_test_get },
 };
 

@@ -46,6 +46,7 @@ void edge_task_free(struct edge_task *t)
 	edge_load_free(t->load);
 	edge_table_close(t->table);
 	edge_close(t->edge);
+	edges_limits_free(t->limits);
 	json_decref(t->reply);
 	free(t);
 }
@@ -217,13 +218,14 @@ void edges_settle(struct edges *e)
 
 /* ---- what is kept ------------------------------------------------------------------------------------ */
 
-/* On the loop only: the balancer is asked, too. */
+/* On the loop only: the balancer and the limits are asked, too. */
 void edges_settings(const struct edges *e, struct tw_edge_settings *out)
 {
 	edge_settings_default(out);
 	edge_compile_settings(&e->compile, out);
 	if (e->a->balancer)
 		balancer_settings(e->a->balancer, out);
+	limits_settings(&e->limits, out);
 }
 
 void edges_loaded(struct edges *e)
@@ -311,6 +313,8 @@ static int kept(void *arg, const char *key, const char *text)
 		res = json ? kept_rule(e, json) : -EINVAL;
 	else if (!strncmp(key, "device/", 7))
 		res = edge_device_load(e, key + 7, text);
+	else
+		res = limits_load(&e->limits, key, text);
 	if (res)
 		log_warn("edge: what is kept as %s is not understood, and left out", key);
 	json_decref(json);

@@ -51,6 +51,12 @@ struct edges_list {
 int edges_list(struct edges *e, struct edges_list *list, edges_fn done, void *arg,
 	       struct agent_error *err);
 
+/* Limits and SYN cookies; see limits_change(). */
+int edges_limits(struct edges *e, const json_t *body, edges_fn done, void *arg,
+		 struct agent_error *err);
+/* See limits_json(). NULL: no memory. */
+json_t *edges_limits_json(const struct edges *e);
+
 /* {devices, rules, reasons, memory}: GET /v1/edge. NULL: no memory. */
 json_t *edges_json(struct edges *e);
 /* What would happen to a packet; answers on the loop, later. */

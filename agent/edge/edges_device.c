@@ -158,11 +158,19 @@ static int device_attach(struct edge_task *t)
 static void attach_work(struct edge_task *t)
 {
 	t->res = t->e->edge ? 0 : edge_make(t);
+	if (!t->res && t->edge)
+		t->res = edges_limits_attach(t);
 	/* Links of an earlier agent: from here on with the whole table of this one. */
 	if (!t->res && t->edge)
 		t->res = edge_switch(t->edge, t->err, sizeof(t->err));
 	if (!t->res && *t->device.name)
 		t->res = device_attach(t);
+	if (t->res || !*t->device.name)
+		return;
+	/* With this device among those that cookies are taken at. */
+	t->res = edges_limits_attach(t);
+	if (t->res)
+		edge_detach(t->edge ? t->edge : t->e->edge, t->device.at.ifindex);
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------- */
@@ -171,6 +179,7 @@ static void edge_adopt(struct edge_task *t)
 {
 	struct edges *e = t->e;
 
+	edges_limits_attached(t);
 	if (!t->edge)
 		return;
 	e->edge = t->edge;

@@ -379,7 +379,7 @@ static int lists_next(struct edge_task *t, struct edge_prefixes *out)
 	return res;
 }
 
-static int whole_prepare(struct edge_task *t)
+int edges_prepare(struct edge_task *t)
 {
 	struct edge_prefixes lists = {}, singles = {};
 	uint64_t begin = uv_hrtime();
@@ -423,7 +423,7 @@ static void rules_work(struct edge_task *t)
 		t->store_us = (uv_hrtime() - begin) / 1000 - t->parse_us;
 	}
 	if (!t->res && t->e->table)
-		t->res = whole_prepare(t);
+		t->res = edges_prepare(t);
 }
 
 static void reply_make(struct edge_task *t)
@@ -439,25 +439,34 @@ static void reply_make(struct edge_task *t)
 			     (json_int_t)((uv_hrtime() - t->started) / 1000));
 }
 
+int edges_commit(struct edge_task *t)
+{
+	struct edges *e = t->e;
+	int res;
+
+	if (!t->load)
+		return 0;
+	res = edge_table_commit(e->table, t->load, t->err, sizeof(t->err));
+	t->load = NULL;
+	edges_loaded(e);
+	if (!res)
+		res = ports_store(e);
+	if (res)
+		t->code = AGENT_INTERNAL;
+	return res;
+}
+
 /* Prepared; now the store, then the kernel. */
 static void rules_end(struct edge_task *t)
 {
-	struct edges *e = t->e;
 	uint64_t begin;
 
 	t->res = edges_guard(t);
 	if (!t->res)
 		t->res = store_rules(t);
 	begin = uv_hrtime();
-	if (!t->res && t->load) {
-		t->res = edge_table_commit(e->table, t->load, t->err, sizeof(t->err));
-		t->load = NULL;
-		edges_loaded(e);
-		if (!t->res)
-			t->res = ports_store(e);
-		if (t->res)
-			t->code = AGENT_INTERNAL;
-	}
+	if (!t->res)
+		t->res = edges_commit(t);
 	t->build_us += (uv_hrtime() - begin) / 1000;
 	if (t->res)
 		return;

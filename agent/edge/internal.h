@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * Private to agent/edge. edges.c: the queue and what is kept; edges_rules.c: rules and lists;
- * edges_device.c: devices; edges_answer.c: answers; guarded.c: who must not be locked out.
+ * edges_device.c: devices; edges_limits.c: limits and SYN cookies; edges_answer.c: answers;
+ * guarded.c: who must not be locked out.
  */
 #ifndef AGENT_EDGE_INTERNAL_H
 #define AGENT_EDGE_INTERNAL_H
@@ -9,6 +10,7 @@
 #include "edge.h"
 #include "edge/compile.h"
 #include "edge/edges.h"
+#include "edge/limits.h"
 #include "edge_table.h"
 
 /* Somebody whom a rule must not keep out, without --force. */
@@ -45,6 +47,8 @@ struct edge_device {
 	struct edge_device *prev, *next;
 };
 
+struct limits_task;
+
 /* Something to do. While a worker is at it, all of it is the worker's, and the table is only read. */
 struct edge_task {
 	struct edges *e;
@@ -73,7 +77,10 @@ struct edge_task {
 	struct edge_device device;
 	struct edge *edge; /* opened by this task */
 	struct edge_table *table;
-	bool pinned; /* an earlier agent's devices are taken over */
+	/* limits */
+	struct limits_task *limits;
+	char limits_why[256]; /* why there are no SYN cookies */
+	bool pinned;	      /* an earlier agent's devices are taken over */
 	/* a question */
 	union tw_addr addr;
 	struct edge_ports ports;
@@ -103,6 +110,9 @@ struct edges {
 	size_t n_rules;
 	uint64_t file; /* the highest number of a list's file */
 	struct edge_device *devices;
+	struct limits limits;
+	char limits_why
+		[256]; /* why there are no SYN cookies, though they are wanted; "": there are */
 	struct edge_task *queue; /* the first is under way */
 	unsigned int n_queue;
 	uv_work_t work;
@@ -146,8 +156,20 @@ int edge_file_read(const char *path, char **out, size_t *len);
 int edges_lists_read(struct edges *e, struct edge_prefixes *out, char *err, size_t err_len);
 /* A task that takes away what is over. */
 void edges_expire(struct edges *e);
+/* For a worker: all anew beside what is in force, by a program with the settings t->want. */
+int edges_prepare(struct edge_task *t);
+/* On the loop: what was prepared, if anything was, is put in force. */
+int edges_commit(struct edge_task *t);
 /* A task that loads the program anew, where other settings are wanted. */
 void edges_reload(struct edges *e);
+
+/* ---- edges_limits.c ---- */
+
+void edges_limits_free(struct limits_task *l);
+/* For a worker that has opened the edge or attached a device: limits hold there, too. */
+int edges_limits_attach(struct edge_task *t);
+/* The same on the loop, when that went well. */
+void edges_limits_attached(struct edge_task *t);
 
 /* ---- edges_device.c ---- */
 

@@ -187,16 +187,16 @@ SEC("tc")
 int tw_edge_accept(struct __sk_buff *skb)
 {
 	struct tw_edge_limits *limits = edge_limits();
-	struct tw_edge_limit_set *set;
 	struct edge_segment segment = {};
 	struct edge_cookie cookie;
-	__u32 l4;
+	struct tw_edge_limit_set *set;
+	__u32 l4, word;
 
 	if (!limits || !edge_segment_get(skb, &segment, &l4))
 		return EDGE_TCX_NEXT;
 	set = &limits->set[*(volatile __u32 *)&limits->current & 1];
-	if (edge_cookie_get(set, set->tcp[bpf_ntohs(segment.tuple.dport)], &cookie) &&
-	    cookie.settings->mode == TW_EDGE_COOKIE_ASSIGN &&
+	word = set->tcp[port_index(segment.tuple.dport)];
+	if (edge_cookie_get(set, word, &cookie) && cookie.settings->mode == TW_EDGE_COOKIE_ASSIGN &&
 	    edge_cookie_expected(&cookie, bpf_jiffies64()))
 		edge_accept(skb, &segment, l4, &cookie);
 	return EDGE_TCX_NEXT;

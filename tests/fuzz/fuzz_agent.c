@@ -274,6 +274,17 @@ int edges_list(struct edges *e, struct edges_list *list, edges_fn done, void *ar
 		   : agent_refuse(err, AGENT_NOT_READY, "the edge is attached to no device");
 }
 
+json_t *edges_limits_json(const struct edges *e)
+{
+	return json_pack("{s:[]}", "limits");
+}
+
+int edges_limits(struct edges *e, const json_t *body, edges_fn done, void *arg,
+		 struct agent_error *err)
+{
+	return agent_refuse(err, AGENT_NOT_READY, "the edge is attached to no device");
+}
+
 int edges_test(struct edges *e, const char *address, const char *port, edges_fn done, void *arg,
 	       struct agent_error *err)
 {
