@@ -20,6 +20,7 @@
 #include "log.h"
 #include "rates.h"
 #include "recorder.h"
+#include "opener.h"
 #include "remover.h"
 #include "notify.h"
 #include "past.h"
@@ -378,6 +379,8 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 	if (!res)
 		res = remover_new(&a->remover, a);
 	if (!res)
+		res = opener_new(&a->opener, a);
+	if (!res)
 		res = programs_new(&a->programs, a, err, err_len);
 	if (!res)
 		res = edges_new(&a->edges, a, err, err_len);
@@ -398,6 +401,7 @@ static int agent_open(struct agent *a, char *err, size_t err_len)
 static void agent_close(struct agent *a)
 {
 	remover_free(a->remover);
+	opener_free(a->opener);
 	tracer_free(a->tracer);
 	past_stop(a);
 	top_free(a->top);

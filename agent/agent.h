@@ -62,6 +62,7 @@ struct recorder;       /* recorder.c */
 struct programs;       /* programs.c */
 struct rates;	       /* rates.c */
 struct remover;
+struct opener;
 struct kernel_drops;
 struct tick;
 struct tracer;
@@ -96,6 +97,7 @@ struct agent {
 	struct edges *edges;
 	struct slots *slots;
 	struct remover *remover;
+	struct opener *opener;
 	struct metrics metrics;
 	struct metrics_server *metrics_server; /* NULL: not wanted */
 	uint32_t flow_cap;		       /* flows that one endpoint may hold */

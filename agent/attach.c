@@ -10,6 +10,7 @@
 
 #include "agent.h"
 #include "log.h"
+#include "opener.h"
 #include "programs.h"
 #include "uplinks.h"
 
@@ -218,11 +219,12 @@ static int attempt_link(struct attempt *t, struct agent_error *err)
 	if (res)
 		return agent_refuse_errno(err, res, why);
 	t->linked = true;
-	res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
-	if (res)
+	res = datapath_attach_port_begin(a->dp, ep->port_ifindex);
+	if (res < 0)
 		return agent_refuse(err, AGENT_INTERNAL, "cannot attach the programs to %s: %s",
 				    ep->port, strerror(-res));
 	t->attached = true;
+	ep->closed = res;
 	res = programs_endpoint_up(a->programs, ep, t->netns_fd, why, sizeof(why));
 	if (res)
 		return agent_refuse(err, res == -EAGAIN ? AGENT_NOT_READY : AGENT_INVALID, "%s",
@@ -235,6 +237,7 @@ static int attempt_link(struct attempt *t, struct agent_error *err)
 		part->port_ifindex = ep->port_ifindex;
 		part->queues = ep->queues;
 		part->table = ep->table;
+		part->closed = ep->closed;
 		memcpy(part->mac, ep->mac, sizeof(part->mac));
 		res = endpoint_link_up_part(part, t->netns_fd, why, sizeof(why));
 	}
@@ -353,7 +356,8 @@ int agent_endpoint_add(struct agent *a, const json_t *body, json_t **reply, stru
 	if (res)
 		return res;
 	t.done = true;
-	const struct endpoint *ep = t.part[0];
+	struct endpoint *ep = t.part[0];
+	opener_add(a->opener, ep);
 	log_info("endpoint %s/%s (%.12s %s) is on %s, slot %u, made in %.1f ms", ep->ns, ep->pod,
 		 ep->container_id, ep->ifname, ep->port, ep->slot,
 		 (double)(uv_hrtime() - begin) / 1e6);
@@ -503,6 +507,7 @@ static int endpoint_check_part(struct agent *a, const struct endpoint *ep, struc
 {
 	struct tw_endpoint has, should;
 	char why[256] = "";
+	opener_finish(a->opener, ep);
 	int res = endpoint_link_check(ep, why, sizeof(why));
 
 	if (res)

@@ -22,6 +22,17 @@ static bool clsact_mode(const struct agent *a)
 	return !strcmp(datapath_attach_mode(a->dp), "clsact");
 }
 
+/* One that could not be opened (opener.c) has no neighbours either. */
+static void repair(struct agent *a, const struct endpoint *ep)
+{
+	const struct endpoint *of = ep, *part = NULL;
+	char why[256];
+
+	for (; of; of = part = slots_part(a->slots, ep, part))
+		if (endpoint_link_repair(of, why, sizeof(why)))
+			log_warn("%s", why);
+}
+
 void filters_put_back(struct agent *a, uint32_t ifindex)
 {
 	const struct endpoint *ep;
@@ -29,12 +40,15 @@ void filters_put_back(struct agent *a, uint32_t ifindex)
 	for (uint32_t slot = 1; (ep = slots_next(a->slots, slot)); slot = ep->slot + 1) {
 		if (ifindex && ep->port_ifindex != ifindex)
 			continue;
-		if (datapath_attached(a->dp, ep->port_ifindex) || !endpoint_link_exists(ep))
+		if (ep->closed || datapath_attached(a->dp, ep->port_ifindex) ||
+		    !endpoint_link_exists(ep))
 			continue;
 		int res = datapath_attach_port(a->dp, ep->port_ifindex, ep->port);
 
 		log_warn("somebody has taken the programs off %s; they are %s", ep->port,
 			 res ? strerror(-res) : "put back");
+		if (!res)
+			repair(a, ep);
 	}
 	uplinks_put_back(a->uplinks);
 }

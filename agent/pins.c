@@ -84,7 +84,7 @@ static void look(struct pins *p)
 		p->slot = ep ? ep->slot : 0;
 		if (!ep)
 			break;
-		if (!datapath_attached(p->a->dp, ep->port_ifindex))
+		if (!ep->closed && !datapath_attached(p->a->dp, ep->port_ifindex))
 			filters_put_back(p->a, ep->port_ifindex);
 	}
 	/* The uplinks are few. */

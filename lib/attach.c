@@ -212,6 +212,23 @@ int datapath_attach_port(struct datapath *dp, uint32_t ifindex, const char *ifna
 	return res;
 }
 
+int datapath_attach_port_begin(struct datapath *dp, uint32_t ifindex)
+{
+	int res = hook_attach(dp, HOOK_PORT_IN, ifindex);
+
+	/* Filters take no grace period. */
+	if (!res && dp->clsact)
+		res = hook_attach(dp, HOOK_PORT_OUT, ifindex);
+	if (res)
+		datapath_detach(dp, ifindex);
+	return res ? res : !dp->clsact;
+}
+
+int datapath_attach_port_end(struct datapath *dp, uint32_t ifindex)
+{
+	return hook_attach(dp, HOOK_PORT_OUT, ifindex);
+}
+
 int datapath_attach_uplink(struct datapath *dp, uint32_t ifindex, const char *ifname)
 {
 	return hook_attach(dp, HOOK_UPLINK_IN, ifindex);
@@ -229,6 +246,11 @@ bool datapath_attached(struct datapath *dp, uint32_t ifindex)
 	return hook_attached(dp, HOOK_UPLINK_IN, ifindex) ||
 	       (hook_attached(dp, HOOK_PORT_IN, ifindex) &&
 		hook_attached(dp, HOOK_PORT_OUT, ifindex));
+}
+
+bool datapath_attached_begun(struct datapath *dp, uint32_t ifindex)
+{
+	return hook_attached(dp, HOOK_PORT_IN, ifindex);
 }
 
 /* "port_in_12" -> kind and 12. */

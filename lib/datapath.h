@@ -78,6 +78,13 @@ int datapath_pins_bring(struct datapath *dp);
 
 /* Ports (veth host sides) and uplinks. Idempotent: an attached interface is left alone. */
 int datapath_attach_port(struct datapath *dp, uint32_t ifindex, const char *ifname);
+/*
+ * A port in two halves: from the container, then to it. 1: the second half is to follow, from any
+ * thread, and until then nothing of others may be sent to the container through the port.
+ */
+int datapath_attach_port_begin(struct datapath *dp, uint32_t ifindex);
+int datapath_attach_port_end(struct datapath *dp, uint32_t ifindex);
+bool datapath_attached_begun(struct datapath *dp, uint32_t ifindex);
 int datapath_attach_uplink(struct datapath *dp, uint32_t ifindex, const char *ifname);
 int datapath_detach(struct datapath *dp, uint32_t ifindex);
 bool datapath_attached(struct datapath *dp, uint32_t ifindex);

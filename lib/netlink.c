@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define NEIGH_WAIT_S 5 /* then packets that wait are dropped */
+
 /* A dump comes in datagrams of up to 32 KB. */
 #define RECV_BYTES 32768u
 
@@ -246,6 +248,22 @@ void nl_put_addr(struct nl_batch *b, uint32_t ifindex, const union tw_addr *addr
 	ifa->ifa_index = ifindex;
 	attr_put_addr(nlh, IFA_LOCAL, addr);
 	attr_put_addr(nlh, IFA_ADDRESS, addr);
+}
+
+void nl_put_neigh_wait(struct nl_batch *b, int family, uint32_t ifindex, const char *what)
+{
+	struct nlmsghdr *nlh = nl_batch_put(b, RTM_SETNEIGHTBL, 0, what);
+	struct ndtmsg *ndt = mnl_nlmsg_put_extra_header(nlh, sizeof(*ndt));
+	struct nlattr *parms;
+
+	ndt->ndtm_family = (uint8_t)family;
+	mnl_attr_put_strz(nlh, NDTA_NAME, family == AF_INET ? "arp_cache" : "ndisc_cache");
+	parms = mnl_attr_nest_start(nlh, NDTA_PARMS);
+	mnl_attr_put_u32(nlh, NDTPA_IFINDEX, ifindex);
+	/* One a second, told to programs instead of sent. */
+	mnl_attr_put_u32(nlh, NDTPA_APP_PROBES, NEIGH_WAIT_S);
+	mnl_attr_put_u32(nlh, NDTPA_MCAST_PROBES, 0);
+	mnl_attr_nest_end(nlh, parms);
 }
 
 void nl_put_neigh(struct nl_batch *b, uint32_t ifindex, const union tw_addr *addr,

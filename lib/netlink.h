@@ -62,6 +62,11 @@ struct nlmsghdr *nl_put_link(struct nl_batch *b, uint16_t type, uint16_t flags, 
 			     unsigned int up, unsigned int change, const char *what);
 /* Full-length address (/32 or /128), IPv6 without duplicate address detection. */
 void nl_put_addr(struct nl_batch *b, uint32_t ifindex, const union tw_addr *addr, const char *what);
+/*
+ * The kernel does not ask for neighbours of the interface: packets to one that it does not know
+ * wait some seconds for somebody to make it known (`family` AF_INET or AF_INET6).
+ */
+void nl_put_neigh_wait(struct nl_batch *b, int family, uint32_t ifindex, const char *what);
 /* Permanent neighbour. */
 void nl_put_neigh(struct nl_batch *b, uint32_t ifindex, const union tw_addr *addr,
 		  const uint8_t mac[6], const char *what);

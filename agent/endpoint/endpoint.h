@@ -65,6 +65,7 @@ struct endpoint {
 	union tw_addr addr6;
 	enum endpoint_state state;
 	bool ending;  /* its interface is being removed; in no record */
+	bool closed;  /* to the node's stack, whose packets to it wait (opener.c); in no record */
 	bool no_masq; /* leaves the node with its own addresses, whatever the node does */
 	/* TW_EP_QUEUE_*: what the port has now; not in the record. */
 	uint32_t queues;
@@ -135,6 +136,17 @@ int endpoint_link_create(struct endpoint *ep, int netns_fd, char *err, size_t er
 int endpoint_link_up(struct endpoint *ep, int netns_fd, char *err, size_t err_len);
 /* The addresses of a part, after endpoint_link_up() of its endpoint. */
 int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, size_t err_len);
+/*
+ * An endpoint that is `closed` has no neighbours on the node: what the node's stack sends to it
+ * waits, for some seconds at most. This opens it, from any thread: its parts' addresses, as
+ * they were taken down.
+ */
+struct endpoint_address {
+	uint32_t port_ifindex;
+	uint8_t mac[6];
+	union tw_addr addr4, addr6;
+};
+int endpoint_link_open(const struct endpoint_address *v, size_t n, char *err, size_t err_len);
 /*
  * Puts back what the port of an existing record needs (settings, up, routes, neighbours).
  */

@@ -80,6 +80,13 @@ int port_prepare(struct nl *nl, const char *port, uint32_t ifindex, char *err, s
 	return 0;
 }
 
+static void port_put_neigh(struct nl_batch *b, uint32_t ifindex, const union tw_addr *addr,
+			   const uint8_t mac[6])
+{
+	if (!addr_is_zero(addr))
+		nl_put_neigh(b, ifindex, addr, mac, "add the container as a neighbour");
+}
+
 /* A route or neighbour that a crash left behind for this address is replaced. */
 static void port_put_addr(struct nl_batch *b, const struct endpoint *ep, const union tw_addr *addr)
 {
@@ -87,8 +94,12 @@ static void port_put_addr(struct nl_batch *b, const struct endpoint *ep, const u
 
 	if (addr_is_zero(addr))
 		return;
+	if (ep->closed)
+		nl_put_neigh_wait(b, addr_is4(addr) ? AF_INET : AF_INET6, ep->port_ifindex,
+				  "have packets to the container wait");
 	nl_put_route(b, NL_SET, &route, "add the route to the container");
-	nl_put_neigh(b, ep->port_ifindex, addr, ep->mac, "add the container as a neighbour");
+	if (!ep->closed)
+		port_put_neigh(b, ep->port_ifindex, addr, ep->mac);
 }
 
 int port_up(struct nl *nl, const struct endpoint *ep, char *err, size_t err_len)
@@ -100,6 +111,22 @@ int port_up(struct nl *nl, const struct endpoint *ep, char *err, size_t err_len)
 	port_put_addr(&b, ep, &ep->addr4);
 	port_put_addr(&b, ep, &ep->addr6);
 	return nl_batch_send(nl, &b, NULL, NULL, err, err_len);
+}
+
+int endpoint_link_open(const struct endpoint_address *v, size_t n, char *err, size_t err_len)
+{
+	_cleanup_nl_ struct nl nl = { 0 };
+	int rc = nl_open(&nl);
+
+	for (size_t i = 0; i < n && !rc; i++) {
+		struct nl_batch b;
+
+		nl_batch_begin(&b);
+		port_put_neigh(&b, v[i].port_ifindex, &v[i].addr4, v[i].mac);
+		port_put_neigh(&b, v[i].port_ifindex, &v[i].addr6, v[i].mac);
+		rc = nl_batch_send(&nl, &b, NULL, NULL, err, err_len);
+	}
+	return rc;
 }
 
 int endpoint_link_repair(const struct endpoint *ep, char *err, size_t err_len)

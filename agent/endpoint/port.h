@@ -10,7 +10,7 @@
 void nl_put_no_ipv6_address(struct nlmsghdr *nlh);
 /* What must be there before the port is up: forwarding, rp_filter, no IPv6 addresses. */
 int port_prepare(struct nl *nl, const char *port, uint32_t ifindex, char *err, size_t err_len);
-/* Up, with routes and neighbours. */
+/* Up, with routes and, unless the endpoint is closed, neighbours. */
 int port_up(struct nl *nl, const struct endpoint *ep, char *err, size_t err_len);
 
 #endif

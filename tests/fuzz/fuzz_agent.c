@@ -15,6 +15,7 @@
 #include "edge/rule.h"
 #include "programs_internal.h"
 #include "rates.h"
+#include "opener.h"
 #include "remover.h"
 #include "tick.h"
 #include "top.h"
@@ -30,6 +31,11 @@ const char *datapath_attach_mode(const struct datapath *dp)
 }
 
 int datapath_attach_port(struct datapath *dp, uint32_t ifindex, const char *ifname)
+{
+	return 0;
+}
+
+int datapath_attach_port_begin(struct datapath *dp, uint32_t ifindex)
 {
 	return 0;
 }
@@ -134,6 +140,14 @@ int endpoint_link_up_part(const struct endpoint *part, int netns_fd, char *err, 
 int endpoint_link_delete(const char *port, char *err, size_t err_len)
 {
 	return 0;
+}
+
+void opener_add(struct opener *o, struct endpoint *ep)
+{
+}
+
+void opener_finish(struct opener *o, const struct endpoint *ep)
+{
 }
 
 int remover_add(struct remover *r, struct endpoint *ep, remover_fn done, void *arg)

@@ -63,6 +63,7 @@ NODE_DAMAGE = {
 @pytest.mark.parametrize("what", NODE_DAMAGE)
 def test_D4_check_sees_the_node(node, attachment, what):
     attachment.add_ok()
+    assert attachment.check().code == 0
     words = NODE_DAMAGE[what].replace("{port}", attachment.port())
     words = words.replace("{4}", attachment.address(4)).replace("{6}", attachment.address(6))
     node.netns.run("ip", *words.split())

@@ -86,6 +86,7 @@ def test_C12_without_agent_then_finished_by_it():
         one, two = Attachment(node, a), Attachment(node, b)
         one.add_ok()
         two.add_ok()
+        assert two.check().code == 0  # opens it to the node
         node.kill()
         assert pings(node.netns, two.address(4))
         assert one.delete().code == 0
