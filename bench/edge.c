@@ -155,7 +155,10 @@ void edge_case_run(struct edge_bench *b, const struct edge_case *c)
 	uint32_t repeat = c->sources && c->flows > 1 ? REPEAT_SOURCES : REPEAT;
 	struct frame frame;
 
-	frame_build(&frame, c->family, c->frame);
+	if (c->built)
+		frame = *c->built;
+	else
+		frame_build(&frame, c->family, c->frame);
 	wrap = wrapper(b, c, &frame);
 	for (unsigned int i = 0; i < b->runs; i++) {
 		if (i % 8 == 0)
@@ -269,6 +272,7 @@ int main(int argc, char **argv)
 		       "ratio", "goal");
 	edge_filter_cases(&b);
 	edge_balance_cases(&b);
+	edge_limit_cases(&b);
 	edge_wrap_bpf__destroy(b.wrap);
 	return b.failed ? 1 : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * `./bench.sh edge`: cost of a frame in the shipped XDP program. edge.c has the options, the runs
- * and the output; edge_balance.c the cases of the balancer,
- * edge_filter.c those of the filter.
+ * and the output; edge_balance.c the cases of the balancer, edge_filter.c those of the filter,
+ * edge_limit.c those of limits and SYN cookies.
  */
 #ifndef BENCH_EDGE_H
 #define BENCH_EDGE_H
@@ -24,11 +24,12 @@ struct edge_case {
 	int prog_fd;
 	int family;
 	const struct spec *frame;
-	uint32_t flows;	   /* random ones, a power of two; 0: one */
-	bool grows;	   /* it puts a header in front */
-	uint32_t action;   /* what must become of it */
-	double goal_ns;	   /* one of both is enough; 0: none */
-	double goal_ratio; /* to the empty program */
+	const struct frame *built; /* instead of frame; NULL: none */
+	uint32_t flows;		   /* random ones, a power of two; 0: one */
+	bool grows;		   /* it puts a header in front */
+	uint32_t action;	   /* what must become of it */
+	double goal_ns;		   /* one of both is enough; 0: none */
+	double goal_ratio;	   /* to the empty program */
 	const char *note;
 	/* `flows` source addresses instead, the first so many of bench_addrs. */
 	bool sources;
@@ -43,5 +44,6 @@ void edge_case_run(struct edge_bench *b, const struct edge_case *c);
 
 void edge_balance_cases(struct edge_bench *b);
 void edge_filter_cases(struct edge_bench *b);
+void edge_limit_cases(struct edge_bench *b);
 
 #endif
