@@ -232,8 +232,11 @@ int agent_change(struct agent *a, const struct agent_change *c, struct agent_cos
 		policy_abort(a->policy);
 		return res;
 	}
+	/* Deleted objects are gone behind the flip. */
+	const bool edge = changes_kind(c, OBJECT_EDGESERVICE) || changes_kind(c, OBJECT_EDGEDECAP);
+
 	flip(a, c, &plan, cost);
-	if (changes_kind(c, OBJECT_EDGESERVICE) || changes_kind(c, OBJECT_EDGEDECAP)) {
+	if (edge) {
 		balancer_changed(a->balancer);
 		edges_look(a->edges);
 	}
