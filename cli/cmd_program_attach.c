@@ -185,10 +185,13 @@ static int attached_print(const struct cli *cli, const json_t *reply)
 
 	if (cli->output != CLI_TABLE)
 		return cli_print(cli, reply);
-	printf("%s is attached to %s%s%s%s%s %s%s, program id %lld\n", cli_str(reply, "name"),
+	printf("%s is attached to %s%s%s%s%s %s%s%s, program id %lld\n", cli_str(reply, "name"),
 	       cli_str(reply, "device"), cli_str(reply, "cgroup"), cli_str(endpoint, "namespace"),
 	       endpoint ? "/" : "", cli_str(endpoint, "pod"), cli_str(reply, "hook"),
-	       !strcmp(mode, "generic") ? ", by the stack and not by the driver (slower)" : "",
+	       *mode && strcmp(mode, "native") ? ", " : "",
+	       !strcmp(mode, "native")	  ? ""
+	       : !strcmp(mode, "generic") ? "by the stack and not by the driver (slower)"
+					  : mode,
 	       (long long)cli_int(reply, "id"));
 	return CLI_OK;
 }
