@@ -239,8 +239,11 @@ static bool foreign_find(uint32_t ifindex, struct foreign *out)
 	return out->prog_id != 0;
 }
 
-/* The link that holds the device; -ENOENT: the program was attached without one. */
-static int foreign_link(uint32_t ifindex)
+/*
+ * The link that holds the device; -ENOENT: the program was attached without one. By its program, too:
+ * the number alone is that of a device in every network namespace.
+ */
+static int foreign_link(uint32_t ifindex, uint32_t prog_id)
 {
 	for (uint32_t id = 0; !bpf_link_get_next_id(id, &id);) {
 		struct bpf_link_info info = {};
@@ -250,7 +253,7 @@ static int foreign_link(uint32_t ifindex)
 		if (fd < 0)
 			continue;
 		if (!bpf_link_get_info_by_fd(fd, &info, &len) && info.type == BPF_LINK_TYPE_XDP &&
-		    info.xdp.ifindex == ifindex)
+		    info.xdp.ifindex == ifindex && info.prog_id == prog_id)
 			return fd;
 		close(fd);
 	}
@@ -259,7 +262,7 @@ static int foreign_link(uint32_t ifindex)
 
 static int foreign_remove(uint32_t ifindex, const struct foreign *foreign)
 {
-	int fd = foreign_link(ifindex), res;
+	int fd = foreign_link(ifindex, foreign->prog_id), res;
 
 	if (fd < 0)
 		return bpf_xdp_detach((int)ifindex, foreign->flags, NULL);
