@@ -112,6 +112,7 @@ static void attached(struct program *prog, struct program_work *w)
 	prog->prog_fd = w->prog_fd;
 	prog->link = w->link;
 	prog->port = w->place.port;
+	prog->lost = 0;
 	prog->failed = false;
 	*prog->why = '\0';
 	w->prog_fd = w->link.fd = -1;
