@@ -5,11 +5,13 @@
  */
 #include "cli.h"
 
+#include <bpf/libbpf.h>
 #include <net/if.h>
 #include <string.h>
 #include <towpath/map.h>
 
-#include "datapath.h"
+#include "bpf_objects.h"
+#include "drops.h"
 #include "userprog.h"
 
 /* A person waits for it. */
@@ -202,6 +204,55 @@ static void offer_output(const struct typed *t, const char *begin)
 		offer("wide", begin);
 }
 
+/* Those of the kernel's own. */
+static void offer_kernel_reasons(const char *begin)
+{
+	char *names[TW_KERNEL_REASONS] = { NULL };
+	const char *known[TW_KERNEL_REASONS + 1] = { NULL };
+	size_t n = 0;
+
+	drops_names_read(names);
+	for (size_t i = 0; i < TW_KERNEL_REASONS; i++)
+		if (names[i])
+			known[n++] = names[i];
+	offer_listed(known, begin);
+	for (size_t i = 0; i < TW_KERNEL_REASONS; i++)
+		free(names[i]);
+}
+
+static int offer_program(void *arg, int fd, const struct bpf_prog_info *info,
+			 const uint32_t *map_ids)
+{
+	char name[USERPROG_NAME_MAX];
+
+	userprog_name(info->id, name, sizeof(name));
+	offer(name, arg);
+	return 0;
+}
+
+/* Options that mean something else here than in other commands. */
+static bool offer_own(struct cli *cli, const struct typed *t, const char *begin)
+{
+	const struct typed anywhere = { .command = t->command };
+	bool log = !strcmp(t->command->name, "log");
+	const char *option = t->option->name;
+
+	if (!strcmp(t->command->name, "map list") && !strcmp(option, "type")) {
+		for (unsigned int i = 1; libbpf_bpf_map_type_str((enum bpf_map_type)i); i++)
+			offer(libbpf_bpf_map_type_str((enum bpf_map_type)i), begin);
+		return true;
+	}
+	if (log && !strcmp(option, "reason"))
+		offer_kernel_reasons(begin);
+	else if (log && !strcmp(option, "program"))
+		bpf_programs_each(offer_program, (void *)begin);
+	else if (log && !strcmp(option, "pod"))
+		offer_endpoints(cli, &anywhere, begin);
+	else
+		return false;
+	return true;
+}
+
 /* Nothing where the shell had better look for a file. */
 static void offer_argument(struct cli *cli, const struct typed *t, const char *begin)
 {
@@ -219,6 +270,8 @@ static void offer_argument(struct cli *cli, const struct typed *t, const char *b
 	const struct typed anywhere = { .command = t->command };
 	const char *option = t->option->name;
 
+	if (offer_own(cli, t, begin))
+		return;
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (!strcmp(option, known[i].option))
 			(known[i].list ? offer_listed : offer_words)(known[i].words, begin);

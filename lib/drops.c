@@ -46,8 +46,7 @@ static const char *after(const char *name, const char *prefix)
 	return strncmp(name, prefix, n) ? name : name + n;
 }
 
-/* The running kernel's own names, as its tracepoint prints them. */
-static int names_read(struct drops *d)
+int drops_names_read(char *names[TW_KERNEL_REASONS])
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	int id = btf ? btf__find_by_name_kind(btf, "skb_drop_reason", BTF_KIND_ENUM) : -errno;
@@ -60,12 +59,11 @@ static int names_read(struct drops *d)
 		for (uint16_t i = 0; !res && i < btf_vlen(t); i++) {
 			const char *name = btf__name_by_offset(btf, e[i].name_off);
 
-			if (e[i].val < 0 || e[i].val >= (int)TW_KERNEL_REASONS ||
-			    d->names[e[i].val])
+			if (e[i].val < 0 || e[i].val >= (int)TW_KERNEL_REASONS || names[e[i].val])
 				continue;
 			name = after(after(name, "SKB_DROP_REASON_"), "SKB_");
-			d->names[e[i].val] = strdup(name);
-			res = d->names[e[i].val] ? 0 : -ENOMEM;
+			names[e[i].val] = strdup(name);
+			res = names[e[i].val] ? 0 : -ENOMEM;
 		}
 	}
 	btf__free(btf);
@@ -127,7 +125,7 @@ int drops_open(struct drops **out, struct datapath *dp, uint32_t node, char *err
 	if (!d)
 		return -ENOMEM;
 	d->node = node;
-	int res = names_read(d);
+	int res = drops_names_read(d->names);
 	if (!res)
 		res = skel_load(d, dp, true) ? skel_load(d, dp, false) : 0;
 	if (!res)

@@ -23,6 +23,12 @@ int drops_start(struct drops *d, struct datapath *dp);
 /* Before datapath_close(). NULL is fine. */
 void drops_close(struct drops *d);
 
+/*
+ * The running kernel's own names of its reasons, as its tracepoint prints them; each is malloc'ed, NULL where
+ * there is none. Names that are there stay. 0 or -errno.
+ */
+int drops_names_read(char *names[TW_KERNEL_REASONS]);
+
 /* Network namespaces of endpoints, by inode number; exactly these, beside the node's. */
 int drops_netns_set(struct drops *d, const uint32_t *inum, size_t n);
 

@@ -8,7 +8,7 @@ import os
 import struct
 
 BATCH_MAX = 1 << 16
-OBJ_GET, INFO_BY_FD, LOOKUP_BATCH = 7, 15, 24
+UPDATE, OBJ_GET, INFO_BY_FD, LOOKUP_BATCH = 2, 7, 15, 24
 _NUMBER = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,6 +43,12 @@ class Map:
         size = self.value_size * self.max
         with mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ) as window:
             return memoryview(window[:]).cast("I")
+
+    def update(self, key, value):
+        """One entry, as bytes."""
+        keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+        attr = struct.pack("=IxxxxQQQ", self.fd, ctypes.addressof(keys), ctypes.addressof(values), 0)
+        _bpf(UPDATE, ctypes.create_string_buffer(attr, len(attr)))
 
     def _lookup(self):
         """All keys and all values, each in a row."""

@@ -8,6 +8,8 @@ import pathlib
 import pty
 import re
 import select
+import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -15,6 +17,7 @@ import threading
 import pytest
 import yaml
 
+from bpfmap import Map
 from netns import cleanup_pop, cleanup_push
 from node import REPO, binary
 from traffic import wait_for
@@ -363,6 +366,20 @@ def test_what_has_no_entries(maps):
         f"{maps.name('socks')} is a sockhash: its values are sockets, which only their owner can put in")
 
 
+def test_sockets(maps):
+    """By their cookies, as ss and getsockopt(SO_COOKIE) tell them."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, 57, 8))  # SO_COOKIE
+        key = socket.inet_aton("127.0.0.1") * 2 + struct.pack("!HHBxxx", 1, 2, 6)
+        with Map(maps.map("socks")) as opened:
+            opened.update(key, struct.pack("=Q", sock.fileno()))
+        expected = {"saddr": "127.0.0.1", "daddr": "127.0.0.1", "sport": 1, "dport": 2, "proto": 6, "pad": [0, 0, 0]}
+        assert value("dump", maps.name("socks")) == [{"key": expected, "value": cookie}]
+        assert value("get", maps.name("socks"), json.dumps(expected)) == cookie
+        towpath("delete", maps.name("socks"), json.dumps(expected))
+        assert value("dump", maps.name("socks")) == []
+
+
 def test_without_btf(maps):
     pin = maps.bpf / "plain"
     maps.bpftool("map", "create", pin, "type", "hash", "key", 4, "value", 6, "entries", 1, "name",
@@ -557,3 +574,12 @@ def test_names_are_completed(maps):
     offered = subprocess.run([binary("towpath"), "--complete", "map", "dump", maps.name("lp")],
                              capture_output=True, text=True, timeout=20, check=True).stdout  # fmt: skip
     assert offered.split() == [maps.name("lpm4"), maps.name("lpm6")]
+    offered = subprocess.run([binary("towpath"), "--complete", "map", "list", "--type", "lp"], capture_output=True,
+                             text=True, timeout=20, check=True).stdout  # fmt: skip
+    assert offered.split() == ["lpm_trie"]
+    offered = subprocess.run([binary("towpath"), "--complete", "log", "--program", maps.name("ev")],
+                             capture_output=True, text=True, timeout=20, check=True).stdout  # fmt: skip
+    assert offered.split() == [maps.name("events")]
+    offered = subprocess.run([binary("towpath"), "--complete", "log", "--reason", "NO_SOCKET,TCP_CS"],
+                             capture_output=True, text=True, timeout=20, check=True).stdout  # fmt: skip
+    assert offered.split() == ["NO_SOCKET,TCP_CSUM"]
