@@ -525,6 +525,25 @@ static void quic_keeps_its_backend_by_connection_id(void **state)
 	assert_int_not_equal(quic_to(lab, 4, 4000, 0x40, 0x1233, 0x08), lab->backends[3].id);
 }
 
+/* The verifier takes the program with every stage, and with each that stands alone. */
+static void every_stage_loads(void **state)
+{
+	struct tw_edge_settings settings;
+
+	edge_settings_default(&settings);
+	settings.parse = settings.filter = settings.ports = settings.limits = 1;
+	settings.balance = settings.nat = settings.decap = settings.jumbo = 1;
+	settings.drop = TW_EDGE_DROP_BAD_FLAGS | TW_EDGE_DROP_FRAGMENTS | TW_EDGE_DROP_OPTIONS |
+			TW_EDGE_DROP_BAD_LENGTH;
+	edge_close(edge_lab_open(&settings));
+	edge_settings_default(&settings);
+	settings.parse = settings.balance = 1;
+	edge_close(edge_lab_open(&settings));
+	settings.balance = 0;
+	settings.decap = 1;
+	edge_close(edge_lab_open(&settings));
+}
+
 int main(void)
 {
 #define BALANCE(fn) cmocka_unit_test_setup(fn, balance_setup)
@@ -545,6 +564,7 @@ int main(void)
 		BALANCE(an_address_keeps_its_backend),
 		BALANCE(truncated_frames_are_not_balanced),
 		BALANCE(quic_keeps_its_backend_by_connection_id),
+		cmocka_unit_test(every_stage_loads),
 	};
 
 	return cmocka_run_group_tests_name("edge_balance", tests, balance_group_setup,
