@@ -117,6 +117,18 @@ int bench_drop(struct xdp_md *xdp)
 	return XDP_DROP;
 }
 
+/* The same behind a look at the source address: what any filter on sources must do. */
+SEC("xdp.frags")
+int bench_look(struct xdp_md *xdp)
+{
+	void *data = (void *)(long)xdp->data, *end = (void *)(long)xdp->data_end;
+
+	if (data + 34 > end)
+		return XDP_ABORTED;
+	/* Nobody's address. */
+	return *(__u32 *)(data + 26) == bpf_htonl(0xffffffff) ? XDP_PASS : XDP_DROP;
+}
+
 /* Live frames, each from the next address, sent by a device. The head is not written by others. */
 SEC("xdp")
 int bench_flood(struct xdp_md *xdp)

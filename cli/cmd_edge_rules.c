@@ -230,7 +230,8 @@ const struct cli_command cmd_edge_deny = {
 	.usage = "PREFIX|PORT|FORM|FILE... [--for TIME] [--port PORT] [--remove] [--force]",
 	.summary = "drop what comes from a prefix or a list, or goes to a port",
 	.details =
-		"A PORT is 22/tcp, 1000-2000/udp or a protocol (icmp, gre, 47). A FORM is one of\n"
+		"A PORT is 22/tcp, 1000-2000/udp or a protocol (icmp, gre, proto/99). A FORM is "
+		"one of\n"
 		"malformed, bad-flags (TCP flags that nobody sends), fragments, ip-options and\n"
 		"bad-length. A FILE has one prefix, address or range a line; it is put in force as "
 		"a\n"

@@ -195,7 +195,8 @@ static int range6(struct cursor *c, u128 first, u128 last, edge_list_fn *fn, voi
 		addr.quad[0] = htobe64((uint64_t)(first >> 64));
 		addr.quad[1] = htobe64((uint64_t)first);
 		res = fn(arg, &addr, len, c->line);
-		if (res || last - first < size)
+		/* The whole of it: its size does not fit. */
+		if (res || !len || last - first < size)
 			return res;
 		first += size;
 	}

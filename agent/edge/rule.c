@@ -68,14 +68,15 @@ int edge_ports_parse(const char *text, struct edge_ports *out)
 		*out = (struct edge_ports){ .proto = protos[i].proto, .last = 65535 };
 		return 0;
 	}
-	if (!number(text, 65535, &at, &first))
-		return -EINVAL;
-	/* A number alone is a protocol's. */
-	if (!*at && first <= 255) {
-		proto = first;
+	/* A number alone may be meant as a port or as a protocol: it is neither. */
+	if (!strncmp(text, "proto/", 6)) {
+		if (!number(text + 6, 255, &at, &proto) || *at)
+			return -EINVAL;
 		*out = (struct edge_ports){ .proto = (uint8_t)proto, .last = 65535 };
 		return 0;
 	}
+	if (!number(text, 65535, &at, &first))
+		return -EINVAL;
 	last = first;
 	if (*at == '-' && !number(at + 1, 65535, &at, &last))
 		return -EINVAL;
@@ -92,12 +93,12 @@ const char *edge_ports_format(const struct edge_ports *ports, char *buf, size_t 
 {
 	const char *name = NULL;
 	bool whole = !ports->first && ports->last == 65535;
-	char other[8];
+	char other[16];
 
 	for (size_t i = 0; i < N_PROTOS; i++)
 		if (protos[i].proto == ports->proto)
 			name = protos[i].name;
-	snprintf(other, sizeof(other), "%u", ports->proto);
+	snprintf(other, sizeof(other), "proto/%u", ports->proto);
 	name = name ? name : other;
 	if (whole)
 		snprintf(buf, len, "%s", name);

@@ -53,7 +53,7 @@ int edge_rule_parse(const char *text, enum edge_action action, struct edge_rule 
 		    size_t err_len);
 void edge_rule_clear(struct edge_rule *rule);
 
-/* "22/tcp", "1000-2000/udp", "icmp", "47". -EINVAL. */
+/* "22/tcp", "1000-2000/udp", "icmp", "proto/47". -EINVAL. */
 int edge_ports_parse(const char *text, struct edge_ports *out);
 const char *edge_ports_format(const struct edge_ports *ports, char *buf, size_t len);
 
