@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "edge/edges.h"
 #include "exporter.h"
 #include "flow/history.h"
 #include "programs.h"
@@ -236,6 +237,7 @@ json_t *health_json(struct agent *a)
 	fill_check(a, problems);
 	pools_check(a, problems);
 	programs_problems(a->programs, program_problem, problems);
+	edges_problems(a->edges, program_problem, problems);
 	return json_pack("{s:b, s:o, s:o, s:o, s:I}", "ok", !json_array_size(problems), "problems",
 			 problems, "hooks", hooks, "pins", pins, "heartbeat_ms", heartbeat);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "edge/edges.h"
 #include "status.h"
 
 static const uint32_t bounds_us[METRICS_BUCKETS] = {
@@ -225,6 +226,39 @@ static void put_policy(FILE *out, const struct metrics *m, const json_t *s)
 		n, (double)m->applied_us / 1e6, n);
 }
 
+/* Rows of a node without an edge are none: what is not attached counts nothing. */
+static void put_edge(FILE *out, struct agent *a, const json_t *s)
+{
+	static const char *const by_device[] = { "device", "device", "mode", "mode", NULL };
+	static const char *const by_rule[] = { "action", "action", "rule", "text", NULL };
+	static const char *const by_reason[] = { "reason", "name", NULL };
+	json_t *edge = edges_json(a->edges);
+	const json_t *rules = json_object_get(edge, "rules"), *table;
+	const json_t *reasons = json_object_get(edge, "reasons");
+	const json_t *summary = json_object_get(s, "edge");
+
+	rows(out, "edge_attached", "gauge", "Whether the edge's program is at a device.",
+	     json_object_get(edge, "devices"), by_device, "attached");
+	rows(out, "edge_rule_packets_total", "counter",
+	     "Packets that a rule or list of the edge decided about.", rules, by_rule, "packets");
+	rows(out, "edge_rule_bytes_total", "counter", "Bytes of these packets.", rules, by_rule,
+	     "bytes");
+	rows(out, "edge_packets_total", "counter",
+	     "Packets that no rule of the edge decided about, by what became of them.", reasons,
+	     by_reason, "packets");
+	rows(out, "edge_bytes_total", "counter", "Bytes of these packets.", reasons, by_reason,
+	     "bytes");
+	plain(out, "edge_dropped_packets_total", "counter",
+	      "Packets that the edge dropped, by rules and for other reasons.",
+	      number(summary, "packets"));
+	plain(out, "edge_prefixes", "gauge", "Prefixes that are in force at the edge.",
+	      number(summary, "prefixes"));
+	table = json_object_get(edge, "table");
+	plain(out, "edge_table_memory_bytes", "gauge",
+	      "Kernel memory of the edge's table of addresses.", number(table, "kernel_bytes"));
+	json_decref(edge);
+}
+
 char *metrics_text(struct agent *a, size_t *len)
 {
 	json_t *s = status_json(a);
@@ -237,6 +271,7 @@ char *metrics_text(struct agent *a, size_t *len)
 		put_flows(to, s);
 		put_tables(to, s);
 		put_policy(to, &a->metrics, s);
+		put_edge(to, a, s);
 		if (fclose(to)) {
 			free(out);
 			out = NULL;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "coverage.h"
+#include "edge/edges.h"
 #include "flow/history.h"
 #include "health.h"
 #include "kernel_drops.h"
@@ -167,7 +168,7 @@ json_t *status_json(struct agent *a)
 			  "sets", (int)p.sets, "versions", (int)p.versions);
 	return json_pack(
 		"{s:s, s:i, s:I, s:{s:I, s:s, s:o}, s:{s:s, s:s, s:b}, s:o, s:o, s:o, s:o, "
-		"s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o}",
 		"version", TOWPATH_VERSION, "pid", (int)getpid(), "uptime_s",
 		(json_int_t)((uv_hrtime() - a->started) / 1000000000u), "node", "netns",
 		(json_int_t)netns.st_ino, "state_dir", a->opts->state_dir, "uplinks",
@@ -177,7 +178,7 @@ json_t *status_json(struct agent *a)
 		counters_json(a), "flow_log", flow_log_json(a), "flow_history",
 		flow_history_json(a), "pools", ipam_to_json(a->ipam), "memory_kb", memory_kb(),
 		"verdicts", verdicts_json(a), "health", health_json(a), "rates", rates_json(a),
-		"programs", programs_counts_json(a->programs));
+		"edge", edges_summary(a->edges), "programs", programs_counts_json(a->programs));
 }
 
 static int add_identity(void *arg, uint32_t identity, const char *what, uint32_t addrs)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "edge.h"
 #include "userprog.h"
 
 struct uninstall {
@@ -64,7 +65,7 @@ static void pins_remove(struct uninstall *u, const char *dir)
 		return;
 	snprintf(programs, sizeof(programs), "%.4000s/programs", dir);
 	userprog_uninstall(programs);
-	int res = datapath_uninstall(dir);
+	int res = edge_uninstall(dir) ?: datapath_uninstall(dir);
 	if (res) {
 		fprintf(stderr, "towpathd: cannot take out what is pinned in %s: %s\n", dir,
 			strerror(-res));

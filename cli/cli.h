@@ -184,6 +184,10 @@ struct cli_live {
 /* Shows it on a screen of its own until q or a signal. */
 int cli_live(struct cli *cli, const struct cli_live *live, void *arg);
 
+/* Rates are between two looks: both replies, ns apart; CLI_REFUSED when one of them is an error. */
+int cli_twice(struct cli *cli, int (*ask)(struct cli *cli, void *arg, json_t **reply), void *arg,
+	      uint64_t ns, json_t **first, json_t **second);
+
 /* ---- text.c ---- */
 
 /* Strings of JSON that may be absent: "" then. */
@@ -227,6 +231,7 @@ extern const struct cli_command cmd_program_build, cmd_program_check, cmd_progra
 
 /* Of `towpath edge`. */
 extern const struct cli_command cmd_edge_attach, cmd_edge_detach, cmd_edge_status, cmd_edge_deny,
-	cmd_edge_allow, cmd_edge_limit, cmd_edge_test, cmd_edge_balance, cmd_edge_decap;
+	cmd_edge_allow, cmd_edge_lists, cmd_edge_limit, cmd_edge_test, cmd_edge_top,
+	cmd_edge_balance, cmd_edge_decap;
 
 #endif

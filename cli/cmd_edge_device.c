@@ -173,8 +173,6 @@ static void rules_print(const struct cli *cli, const json_t *reply)
 			expires ? cli_duration(buf, expires > now ? (uint64_t)(expires - now) : 0)
 				: "");
 	}
-	if (cli_table_rows(t))
-		putchar('\n');
 	cli_table_print(t);
 }
 
@@ -214,21 +212,69 @@ static void table_print(const json_t *reply)
 	       cli_bytes(agent, (uint64_t)cli_int(table, "agent_bytes")));
 }
 
-static int status_run(struct cli *cli, int argc, char **argv)
+/* Only the device that was asked for. */
+static int device_keep(json_t *reply, const char *name)
 {
-	cleanup_(cleanup_json) json_t *reply = NULL;
+	json_t *items = json_object_get(reply, "devices");
+
+	for (size_t i = json_array_size(items); i--;)
+		if (strcmp(cli_str(json_array_get(items, i), "device"), name))
+			json_array_remove(items, i);
+	return json_array_size(items) ? CLI_OK : cli_refuse("the edge is not attached to %s", name);
+}
+
+static int state_get(struct cli *cli, int argc, char **argv, int operands, json_t **reply)
+{
 	int ret;
 
 	if (cli_getopt(cli, argc, argv) != -1)
 		return CLI_USAGE;
-	if (cli_operands(cli, argc, 0, 0, &ret))
+	if (cli_operands(cli, argc, 0, operands, &ret))
 		return ret;
-	ret = cli_call(cli, "GET", "/v1/edge", NULL, &reply);
+	return cli_call(cli, "GET", "/v1/edge", NULL, reply);
+}
+
+static int lists_run(struct cli *cli, int argc, char **argv)
+{
+	cleanup_(cleanup_json) json_t *reply = NULL, *rules = NULL;
+	int ret = state_get(cli, argc, argv, 0, &reply);
+
+	if (ret)
+		return ret;
+	if (cli->output != CLI_TABLE) {
+		rules = json_pack("{s:O}", "items", json_object_get(reply, "rules"));
+		return cli_print(cli, rules);
+	}
+	if (!json_array_size(json_object_get(reply, "rules")))
+		puts("There is no rule and no list.");
+	rules_print(cli, reply);
+	return CLI_OK;
+}
+
+const struct cli_command cmd_edge_lists = {
+	.name = "edge lists",
+	.usage = "",
+	.summary = "list rules and lists, with what they counted and when they end",
+	.examples = "  towpath edge lists\n"
+		    "  towpath edge lists -o json | jq -r '.items[] | select(.kind == \"list\") | "
+		    ".text'\n",
+	.run = lists_run,
+};
+
+static int status_run(struct cli *cli, int argc, char **argv)
+{
+	cleanup_(cleanup_json) json_t *reply = NULL;
+	int ret = state_get(cli, argc, argv, 1, &reply);
+
+	if (!ret && optind < argc)
+		ret = device_keep(reply, argv[optind]);
 	if (ret)
 		return ret;
 	if (cli->output != CLI_TABLE)
 		return cli_print(cli, reply);
 	devices_print(cli, reply);
+	if (json_array_size(json_object_get(reply, "rules")))
+		putchar('\n');
 	rules_print(cli, reply);
 	reasons_print(cli, reply);
 	table_print(reply);
@@ -237,7 +283,7 @@ static int status_run(struct cli *cli, int argc, char **argv)
 
 const struct cli_command cmd_edge_status = {
 	.name = "edge status",
-	.usage = "",
+	.usage = "[DEVICE]",
 	.summary = "show devices, rules and lists with what they counted",
 	.examples = "  towpath edge status\n"
 		    "  towpath edge status -o json | jq '.rules[] | {text, packets}'\n",

@@ -115,19 +115,10 @@ static uint64_t show(struct cli *cli, void *arg, const json_t *before, json_t *a
 
 static int once(struct cli *cli, struct stats *s)
 {
-	struct timespec time = { (time_t)(s->interval / 1000000000u),
-				 (long)(s->interval % 1000000000u) };
 	cleanup_(cleanup_json) json_t *first = NULL, *reply = NULL;
-	int status = ask(cli, s, &first);
 
-	/* Rates are between two looks. */
-	if (status == 200) {
-		nanosleep(&time, NULL);
-		status = ask(cli, s, &reply);
-	}
-	if (status != 200)
-		return cli_refuse("%s",
-				  tw_client_error(cli->client, status, reply ? reply : first));
+	if (cli_twice(cli, ask, s, s->interval, &first, &reply))
+		return CLI_REFUSED;
 	filter(s, reply);
 	if (s->name && !json_array_size(json_object_get(reply, "items")))
 		return cli_refuse("there is no program %s that is loaded; see towpath program show",

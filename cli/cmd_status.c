@@ -193,6 +193,31 @@ static void print_rates(const json_t *rates)
 	       real(rates, "packets_denied"), real(rates, "seconds"));
 }
 
+static void print_device(const json_t *d)
+{
+	const char *state = cli_str(d, "state");
+	bool attached = !strcmp(state, "attached");
+
+	printf("%s (%s)", cli_str(d, "device"), attached ? cli_str(d, "mode") : state);
+}
+
+/* A node without an edge has no line for it. */
+static void print_edge(const json_t *edge)
+{
+	static const struct count counts[] = {
+		{ "rules", "rule" }, { "lists", "list" }, { "prefixes", "prefix" }, {}
+	};
+	char number[32], bytes[32];
+
+	if (!json_array_size(json_object_get(edge, "devices")))
+		return;
+	print_list("edge", json_object_get(edge, "devices"), print_device, "");
+	print_counts("", edge, counts);
+	printf("%-11s%s packets (%s) dropped\n", "",
+	       cli_number(number, (uint64_t)cli_int(edge, "packets")),
+	       cli_bytes(bytes, (uint64_t)cli_int(edge, "bytes")));
+}
+
 static void status_print(const struct cli *cli, const json_t *s)
 {
 	static const struct count objects[] = {
@@ -217,6 +242,7 @@ static void status_print(const struct cli *cli, const json_t *s)
 	       cli_str(kernel, "attach"));
 	print_list("uplinks", json_object_get(node, "uplinks"), print_uplink,
 		   "none: pods reach only this node");
+	print_edge(json_object_get(s, "edge"));
 	print_list("pools", json_object_get(s, "pools"), print_pool, "none");
 	print_counts("objects", json_object_get(s, "counts"), objects);
 	print_counts("in force", json_object_get(s, "counts"), compiled);

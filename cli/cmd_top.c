@@ -212,19 +212,10 @@ static uint64_t show(struct cli *cli, void *arg, const json_t *before, json_t *r
 
 static int once(struct cli *cli, struct top *top)
 {
-	struct timespec time = { (time_t)(top->interval / 1000000000u),
-				 (long)(top->interval % 1000000000u) };
 	cleanup_(cleanup_json) json_t *first = NULL, *reply = NULL;
-	int status = ask(cli, top, &first);
 
-	/* Rates are between two looks. */
-	if (status == 200) {
-		nanosleep(&time, NULL);
-		status = ask(cli, top, &reply);
-	}
-	if (status != 200)
-		return cli_refuse("%s",
-				  tw_client_error(cli->client, status, reply ? reply : first));
+	if (cli_twice(cli, ask, top, top->interval, &first, &reply))
+		return CLI_REFUSED;
 	if (cli->output != CLI_TABLE)
 		return cli_print(cli, reply);
 	print_table(cli, top, reply, top->rows ? top->rows : ROWS_DEFAULT);

@@ -265,6 +265,7 @@ static void offer_argument(struct cli *cli, const struct typed *t, const char *b
 		{ "verdict", true, { "allow", "deny", "reject", "redirect" } },
 		{ "type", true, { "new", "drop", "close", "revoke" } },
 		{ "sort", false, { "packets", "bytes", "drops" } },
+		{ "mode", false, { "auto", "native", "generic" } },
 		{ "proto", false, { "tcp", "udp", "sctp", "icmp", "icmpv6" } },
 	};
 	const struct typed anywhere = { .command = t->command };
@@ -350,6 +351,9 @@ static void offer_operand(struct cli *cli, const struct typed *t, const char *be
 		offer_words(t->command->words, begin);
 	else if (!strncmp(name, "map ", 4) && strcmp(name, "map list") && !t->operands)
 		tw_map_each(offer_map, (void *)begin);
+	else if (!strcmp(name, "edge attach") || !strcmp(name, "edge detach") ||
+		 !strcmp(name, "edge status"))
+		offer_devices(begin);
 	else if (!strcmp(name, "program attach") && t->operands == 1)
 		offer_hooks(begin);
 	else if (!strcmp(name, "program detach") ||

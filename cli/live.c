@@ -91,3 +91,18 @@ int cli_live(struct cli *cli, const struct cli_live *live, void *arg)
 	return status == 200 ? CLI_OK
 			     : cli_refuse("%s", tw_client_error(cli->client, status, reply));
 }
+
+int cli_twice(struct cli *cli, int (*ask)(struct cli *cli, void *arg, json_t **reply), void *arg,
+	      uint64_t ns, json_t **first, json_t **second)
+{
+	struct timespec time = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+	int status = ask(cli, arg, first);
+
+	if (status == 200) {
+		nanosleep(&time, NULL);
+		status = ask(cli, arg, second);
+	}
+	return status == 200 ? CLI_OK
+			     : cli_refuse("%s", tw_client_error(cli->client, status,
+								*second ? *second : *first));
+}

@@ -74,6 +74,17 @@ static bool map_is_table(const struct bpf_map *map)
 	       !strcmp(name, "tw_edge_lines");
 }
 
+/*
+ * Each process numbers these anew, while the program of the one before may still be attached: so
+ * they are not shared with it.
+ */
+static bool map_is_numbered(const struct bpf_map *map)
+{
+	const char *name = bpf_map__name(map);
+
+	return !strcmp(name, "tw_edge_classes") || !strcmp(name, "tw_edge_intervals");
+}
+
 /* Takes over a map that is pinned, or that an open skeleton has. */
 static int map_take(const struct edge *edge, const struct edge_bpf *from, bool table,
 		    struct bpf_map *map)
@@ -86,7 +97,7 @@ static int map_take(const struct edge *edge, const struct edge_bpf *from, bool t
 	if (from)
 		return map_reuse(map,
 				 bpf_object__find_map_fd_by_name(from->obj, bpf_map__name(map)));
-	if (!edge->pin_dir[0])
+	if (!edge->pin_dir[0] || map_is_numbered(map))
 		return 0;
 	edge_map_path(edge, map, path);
 	fd = bpf_obj_get(path);
@@ -134,7 +145,7 @@ static int maps_pin_missing(const struct edge *edge)
 
 	bpf_object__for_each_map(map, edge->skel->obj)
 	{
-		if (bpf_map__is_internal(map) || map_is_table(map))
+		if (bpf_map__is_internal(map) || map_is_table(map) || map_is_numbered(map))
 			continue;
 		edge_map_path(edge, map, path);
 		if (map_pinned_at(map, path))
@@ -316,6 +327,22 @@ int edge_count_read(const struct edge *edge, uint32_t counter, struct tw_metric 
 	if (counter >= TW_EDGE_COUNTERS)
 		return -EINVAL;
 	return datapath_metric_sum(bpf_map__fd(edge->skel->maps.tw_edge_count), counter, out);
+}
+
+int edge_count_clear(const struct edge *edge, uint32_t counter)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct tw_metric *zero = cpus > 0 ? calloc((size_t)cpus, sizeof(*zero)) : NULL;
+	int res;
+
+	if (!zero)
+		return cpus < 0 ? cpus : -ENOMEM;
+	res = bpf_map_update_elem(bpf_map__fd(edge->skel->maps.tw_edge_count), &counter, zero,
+				  BPF_ANY)
+		      ? -errno
+		      : 0;
+	free(zero);
+	return res;
 }
 
 #define REASON_ROW(sym, name, drops, text) { name, text, drops },

@@ -74,6 +74,8 @@ int edge_attachment_each(struct edge *edge,
 
 /* Sum over CPUs of a reason or rule since the maps were made. Any thread. */
 int edge_count_read(const struct edge *edge, uint32_t counter, struct tw_metric *out);
+/* For a number that gets another meaning; what counts there at the same moment may survive. */
+int edge_count_clear(const struct edge *edge, uint32_t counter);
 
 /* Writes an interval list and the class that is for it; no word of the table names it yet. */
 int edge_class_set(const struct edge *edge, uint32_t number, const struct tw_edge_class *class,

@@ -47,14 +47,19 @@ int edge_rules_post(struct call *call, json_t **reply, struct agent_error *err)
 static int list_call(struct call *call, bool remove, struct agent_error *err)
 {
 	const char *for_s = call_argument(call, "for_s"), *force = call_argument(call, "force");
+	char *end = NULL;
 	struct edges_list list = {
 		.action = call->parts[0],
 		.name = call->parts[1],
-		.for_s = for_s ? strtoll(for_s, NULL, 10) : 0,
+		.for_s = for_s ? strtoll(for_s, &end, 10) : 0,
 		.force = force && strcmp(force, "0"),
 		.client = call_argument(call, "client"),
 	};
 
+	if (for_s && (end == for_s || *end || list.for_s < 0 || list.for_s > EDGES_FOR_MAX))
+		return agent_refuse(err, AGENT_INVALID,
+				    "for_s must be a number of seconds, at most %lld",
+				    (long long)EDGES_FOR_MAX);
 	if (!remove) {
 		list.text = call->body ? call->body : calloc(1, 1);
 		list.len = call->len;

@@ -41,6 +41,7 @@ void edge_task_free(struct edge_task *t)
 	free(t->add);
 	free(t->del);
 	free(t->client);
+	free(t->who);
 	free(t->text);
 	edge_prefixes_free(&t->prefixes);
 	edge_load_free(t->load);
@@ -120,6 +121,18 @@ static void task_tell(struct edge_task *t)
 	edge_task_free(t);
 }
 
+/* What waited until nothing else is to be done. */
+static void queue_empty(struct edges *e)
+{
+	if (e->queue || e->closing)
+		return;
+	edges_reload(e);
+	if (!e->look)
+		return;
+	e->look = false;
+	edges_devices_look(e);
+}
+
 static void task_worked(uv_work_t *work, int status)
 {
 	struct edges *e = work->data;
@@ -139,6 +152,7 @@ static void task_worked(uv_work_t *work, int status)
 		edges_settle(e);
 	memory_release();
 	queue_run(e);
+	queue_empty(e);
 }
 
 static void task_work(uv_work_t *work)

@@ -15,7 +15,7 @@ struct edges;
 int edges_new(struct edges **out, struct agent *a, char *err, size_t err_len);
 /* Attaches to its devices, or takes over what an earlier agent attached; the balancer is there. */
 void edges_start(struct edges *e);
-/* Before the loop's last run. NULL is fine. */
+/* Before the loop's last run, behind the balancer. NULL is fine. */
 void edges_free(struct edges *e);
 /*
  * Devices that came back, rules that are over, a balancer that needs other settings: every second,
@@ -39,6 +39,8 @@ int edges_detach(struct edges *e, const char *device, edges_fn done, void *arg,
 int edges_rules(struct edges *e, const json_t *body, edges_fn done, void *arg,
 		struct agent_error *err);
 
+#define EDGES_FOR_MAX (100 * 366 * 86400ll) /* seconds that a rule or list may hold */
+
 /* A list: its text becomes the callee's, also on failure. */
 struct edges_list {
 	const char *action, *name;
@@ -57,8 +59,14 @@ int edges_limits(struct edges *e, const json_t *body, edges_fn done, void *arg,
 /* See limits_json(). NULL: no memory. */
 json_t *edges_limits_json(const struct edges *e);
 
-/* {devices, rules, reasons, memory}: GET /v1/edge. NULL: no memory. */
+/* {time_ns, devices, rules, reasons, table}: GET /v1/edge. NULL: no memory. */
 json_t *edges_json(struct edges *e);
+/* {devices, rules, lists, prefixes, packets, bytes}: in short, for the status. */
+json_t *edges_summary(const struct edges *e);
+/* Calls fn for each thing that is not as it should be. */
+void edges_problems(const struct edges *e,
+		    void (*fn)(void *arg, const char *what, const char *help, const char *text),
+		    void *arg);
 /* What would happen to a packet; answers on the loop, later. */
 int edges_test(struct edges *e, const char *address, const char *port, edges_fn done, void *arg,
 	       struct agent_error *err);

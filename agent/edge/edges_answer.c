@@ -35,25 +35,44 @@ int edge_file_read(const char *path, char **out, size_t *len)
 	return 0;
 }
 
+static void metric_put(const struct tw_metric *m, json_t *json)
+{
+	json_object_set_new(json, "packets", json_integer((json_int_t)m->packets));
+	json_object_set_new(json, "bytes", json_integer((json_int_t)m->bytes));
+}
+
 static void counts_put(const struct edges *e, uint32_t counter, json_t *json)
 {
 	struct tw_metric m = {};
 
 	if (e->edge)
 		edge_count_read(e->edge, counter, &m);
-	json_object_set_new(json, "packets", json_integer((json_int_t)m.packets));
-	json_object_set_new(json, "bytes", json_integer((json_int_t)m.bytes));
+	metric_put(&m, json);
+}
+
+void edge_rule_count(const struct edges *e, const struct edge_rule *rule, struct tw_metric *out)
+{
+	struct tw_metric m = {};
+
+	if (e->edge)
+		edge_count_read(e->edge, rule->number, &m);
+	*out = (struct tw_metric){ .packets = rule->before.packets + m.packets,
+				   .bytes = rule->before.bytes + m.bytes };
 }
 
 static json_t *rule_answer(const struct edges *e, const struct edge_rule *rule)
 {
 	json_t *json = edge_rule_json(rule);
+	struct tw_metric m;
 
 	if (!json)
 		return NULL;
 	json_object_del(json, "file");
+	json_object_del(json, "before_packets");
+	json_object_del(json, "before_bytes");
 	json_object_set_new(json, "kind", json_string(kinds[rule->kind]));
-	counts_put(e, rule->number, json);
+	edge_rule_count(e, rule, &m);
+	metric_put(&m, json);
 	return json;
 }
 
@@ -64,9 +83,10 @@ static json_t *devices_answer(const struct edges *e)
 	struct edge_device *d;
 
 	DL_FOREACH(e->devices, d) {
-		json_array_append_new(items, json_pack("{s:s, s:i, s:s, s:s, s:s}", "device",
+		json_array_append_new(items, json_pack("{s:s, s:i, s:b, s:s, s:s, s:s}", "device",
 						       d->name, "ifindex", (int)d->at.ifindex,
-						       "mode", modes[d->at.mode], "state",
+						       "attached", d->at.ifindex != 0, "mode",
+						       modes[d->at.mode], "state",
 						       d->at.ifindex ? "attached"
 						       : d->gone     ? "gone"
 								     : "waiting",
@@ -103,6 +123,64 @@ static json_t *memory_answer(const struct edges *e)
 			 (json_int_t)use.kernel_bytes, "agent_bytes", (json_int_t)use.agent_bytes);
 }
 
+static void count_add(const struct edges *e, const struct edge_rule *rule, struct tw_metric *sum)
+{
+	struct tw_metric m;
+
+	if (!rule || rule->action != EDGE_DENY)
+		return;
+	edge_rule_count(e, rule, &m);
+	sum->packets += m.packets;
+	sum->bytes += m.bytes;
+}
+
+json_t *edges_summary(const struct edges *e)
+{
+	struct edge_table_use use = {};
+	struct tw_metric dropped = {};
+	size_t lists = 0;
+
+	for (uint32_t i = TW_EDGE_FIRST_RULE; i < TW_EDGE_COUNTERS; i++) {
+		count_add(e, e->rule[i], &dropped);
+		lists += e->rule[i] && e->rule[i]->kind == EDGE_RULE_LIST;
+	}
+	for (uint32_t i = 0; e->edge && i < TW_EDGE_REASON_COUNT; i++) {
+		struct tw_metric m;
+
+		if (!tw_edge_reason_drops(i) || edge_count_read(e->edge, i, &m))
+			continue;
+		dropped.packets += m.packets;
+		dropped.bytes += m.bytes;
+	}
+	if (e->table)
+		edge_table_use(e->table, &use);
+	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I}", "devices", devices_answer(e), "rules",
+			 (json_int_t)(e->n_rules - lists), "lists", (json_int_t)lists, "prefixes",
+			 (json_int_t)(use.prefixes4 + use.prefixes6), "packets",
+			 (json_int_t)dropped.packets, "bytes", (json_int_t)dropped.bytes);
+}
+
+void edges_problems(const struct edges *e,
+		    void (*fn)(void *arg, const char *what, const char *help, const char *text),
+		    void *arg)
+{
+	const struct edge_device *d;
+	char text[512];
+
+	DL_FOREACH(e->devices, d) {
+		/* At the start a moment passes until it is known. */
+		if (d->at.ifindex || !*d->why)
+			continue;
+		snprintf(text, sizeof(text), "the edge does not follow its rules at %s: %s",
+			 d->name, d->why);
+		fn(arg, "edge",
+		   "mend that, or towpath edge detach DEVICE; it is tried again every 5 s", text);
+	}
+	if (*e->failed)
+		fn(arg, "edge",
+		   "the log of towpathd says more; put the list or rule in force again", e->failed);
+}
+
 json_t *edges_json(struct edges *e)
 {
 	json_t *rules = json_array();
@@ -110,8 +188,9 @@ json_t *edges_json(struct edges *e)
 	for (uint32_t i = TW_EDGE_FIRST_RULE; i < TW_EDGE_COUNTERS; i++)
 		if (e->rule[i])
 			json_array_append_new(rules, rule_answer(e, e->rule[i]));
-	return json_pack("{s:o, s:o, s:o, s:o}", "devices", devices_answer(e), "rules", rules,
-			 "reasons", reasons_answer(e), "table", memory_answer(e));
+	return json_pack("{s:I, s:o, s:o, s:o, s:o}", "time_ns", (json_int_t)uv_hrtime(), "devices",
+			 devices_answer(e), "rules", rules, "reasons", reasons_answer(e), "table",
+			 memory_answer(e));
 }
 
 /* ---- what would happen ---------------------------------------------------------------------------- */

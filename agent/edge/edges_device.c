@@ -87,11 +87,11 @@ static int device_store(struct edges *e, const struct edge_device *d, bool there
 
 /* ---- the worker ----------------------------------------------------------------------------------- */
 
-static int table_fill(struct edge_task *t, const struct tw_edge_settings *want)
+static int table_fill(struct edge_task *t)
 {
 	struct edge_prefixes lists = {}, singles = {};
 	struct edges *e = t->e;
-	int res = edges_lists_read(e, &lists, t->err, sizeof(t->err));
+	int res = edges_lists_read(e, &lists, t->broken, sizeof(t->broken));
 
 	if (!res)
 		res = edges_singles(e, &singles);
@@ -100,7 +100,7 @@ static int table_fill(struct edge_task *t, const struct tw_edge_settings *want)
 		return res;
 	}
 	edge_compile_begin(&e->compile);
-	res = edge_table_load(t->table, &lists, &singles, want, t->err, sizeof(t->err));
+	res = edge_table_load(t->table, &lists, &singles, &t->want, t->err, sizeof(t->err));
 	return res ? res : e->compile.failed;
 }
 
@@ -108,11 +108,10 @@ static int table_fill(struct edge_task *t, const struct tw_edge_settings *want)
 static int edge_make(struct edge_task *t)
 {
 	struct edges *e = t->e;
-	struct edge_options opts = { .pin_dir = e->pin_dir };
+	const struct edge_options opts = { t->want, e->pin_dir };
 	struct tw_edge_ports *ports = malloc(sizeof(*ports));
 	int res = ports ? 0 : -ENOMEM;
 
-	opts.settings = t->want;
 	if (!res)
 		res = edge_open(&t->edge, &opts, t->err, sizeof(t->err));
 	if (!res) {
@@ -120,7 +119,7 @@ static int edge_make(struct edge_task *t)
 		res = edge_table_open(&t->table, t->edge, edge_compile_class, &e->compile);
 	}
 	if (!res)
-		res = table_fill(t, &opts.settings);
+		res = table_fill(t);
 	if (!res) {
 		edge_compile_ports(&e->compile, ports);
 		res = edge_ports_store(t->edge, ports);
@@ -158,6 +157,9 @@ static int device_attach(struct edge_task *t)
 static void attach_work(struct edge_task *t)
 {
 	t->res = t->e->edge ? 0 : edge_make(t);
+	/* Whom the kept lists keep out is known now. */
+	if (!t->res && t->who)
+		t->res = edges_guard(t);
 	if (!t->res && t->edge)
 		t->res = edges_limits_attach(t);
 	/* Links of an earlier agent: from here on with the whole table of this one. */
@@ -186,6 +188,9 @@ static void edge_adopt(struct edge_task *t)
 	e->table = t->table;
 	t->edge = NULL;
 	t->table = NULL;
+	memcpy(e->failed, t->broken, sizeof(e->failed));
+	if (*e->failed)
+		log_error("edge: %s", e->failed);
 	edges_loaded(e);
 }
 
@@ -263,7 +268,11 @@ static int attach_begin(struct edge_task *t)
 	if (if_nametoindex(t->device.name) == 0)
 		return edge_task_refuse(t, AGENT_NOT_FOUND, -ENODEV, "there is no interface %s",
 					t->device.name);
-	return edges_guard(t);
+	t->who = calloc(GUARDED_MAX, sizeof(*t->who));
+	if (!t->who)
+		return edge_task_refuse(t, AGENT_INTERNAL, -ENOMEM, "out of memory");
+	t->n_who = guarded_find(t->e, t->client, t->who);
+	return 0;
 }
 
 static struct edge_task *attach_task(struct edges *e, edges_fn done, void *arg)
@@ -337,13 +346,17 @@ int edges_detach(struct edges *e, const char *device, edges_fn done, void *arg,
 static void start_end(struct edge_task *t)
 {
 	edge_adopt(t);
+	t->e->look = true;
 }
 
 static void start_over(struct edge_task *t)
 {
 	/* The programs of before stay attached, with the lists of before. */
-	if (t->res)
-		log_error("edge: %s", *t->err ? t->err : strerror(-t->res));
+	if (t->res) {
+		snprintf(t->e->failed, sizeof(t->e->failed), "%.255s",
+			 *t->err ? t->err : strerror(-t->res));
+		log_error("edge: %s", t->e->failed);
+	}
 	t->res = 0;
 }
 

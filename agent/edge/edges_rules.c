@@ -19,6 +19,9 @@ static bool ports_cover(const struct edge_ports *ports, const struct guarded *wh
 {
 	if (ports->any)
 		return true;
+	/* Without it neither end finds the other one's MAC address. */
+	if (ports->proto == IPPROTO_ICMPV6)
+		return !addr_is4(&who->addr);
 	/* Of a protocol that nobody talks by here, no rule keeps anybody out. */
 	return who->port && ports->proto == IPPROTO_TCP && ports->first <= who->port &&
 	       who->port <= ports->last;
@@ -67,6 +70,7 @@ static void judge_number(void *arg, uint32_t number)
 static void judge_all(struct judgement *j)
 {
 	const struct edges *e = j->t->e;
+	const struct edge_table *table = j->t->table ? j->t->table : e->table;
 
 	for (uint32_t i = TW_EDGE_FIRST_RULE; i < TW_EDGE_COUNTERS; i++) {
 		const struct edge_rule *rule = e->compile.rule[i];
@@ -76,14 +80,14 @@ static void judge_all(struct judgement *j)
 			judge(j, rule);
 	}
 	edge_prefixes_cover(&j->t->prefixes, &j->who->addr, judge_number, j);
-	if (e->table)
-		edge_prefixes_cover(edge_table_lists(e->table), &j->who->addr, judge_number, j);
+	if (table)
+		edge_prefixes_cover(edge_table_lists(table), &j->who->addr, judge_number, j);
 }
 
 int edges_guard(struct edge_task *t)
 {
-	struct guarded who[GUARDED_MAX];
-	size_t n = t->force ? 0 : guarded_find(t->e, t->client, who);
+	struct guarded found[GUARDED_MAX], *who = t->who ? t->who : found;
+	size_t n = t->force ? 0 : t->who ? t->n_who : guarded_find(t->e, t->client, found);
 
 	for (size_t i = 0; i < n; i++) {
 		struct judgement j = { .t = t, .who = &who[i] };
@@ -134,6 +138,9 @@ static int numbers_take(struct edge_task *t)
 		}
 		t->add[i].number = next;
 		e->compile.rule[next] = &t->add[i];
+		/* Of whoever had the number before. */
+		if (e->edge)
+			edge_count_clear(e->edge, next);
 	}
 	for (size_t i = 0; i < t->n_del; i++)
 		e->compile.rule[t->del[i]] = NULL;
@@ -187,9 +194,25 @@ static int store_items(struct edge_task *t, bool back)
 	return res;
 }
 
+/* A list that replaces itself goes on counting. */
+static void counts_inherit(struct edge_task *t)
+{
+	for (size_t i = 0; i < t->n_add; i++) {
+		for (size_t j = 0; j < t->n_del; j++) {
+			const struct edge_rule *old = t->e->rule[t->del[j]];
+
+			if (old->action == t->add[i].action && old->kind == t->add[i].kind &&
+			    !strcmp(old->text, t->add[i].text))
+				edge_rule_count(t->e, old, &t->add[i].before);
+		}
+	}
+}
+
 static int store_rules(struct edge_task *t)
 {
 	uint64_t begin = uv_hrtime();
+
+	counts_inherit(t);
 	int res = store_items(t, false);
 
 	t->store_us += (uv_hrtime() - begin) / 1000;
@@ -291,6 +314,34 @@ static int quick_apply(struct edge_task *t)
 
 /* ---- the whole table ------------------------------------------------------------------------------------- */
 
+static int list_read(const struct edges *e, const struct edge_rule *rule, struct edge_prefixes *all,
+		     char *err, size_t err_len)
+{
+	struct edge_prefixes one = {};
+	struct edge_list_error at = {};
+	char path[4096];
+	char *text;
+	size_t len;
+
+	edges_list_path(e, rule->file, path);
+	int res = edge_file_read(path, &text, &len);
+
+	if (res) {
+		snprintf(err, err_len, "the list %.80s is not in force: cannot read %.100s: %s",
+			 rule->text, path, strerror(-res));
+		return res;
+	}
+	res = edge_list_parse(text, len, rule->number, &one, &at);
+	free(text);
+	if (res)
+		snprintf(err, err_len, "the list %.80s is not in force: %.80s:%u:%u: %.60s",
+			 rule->text, path, at.line, at.column, at.text);
+	else
+		res = edge_prefixes_append(all, &one);
+	edge_prefixes_free(&one);
+	return res;
+}
+
 int edges_lists_read(struct edges *e, struct edge_prefixes *out, char *err, size_t err_len)
 {
 	struct edge_prefixes all = {};
@@ -298,28 +349,13 @@ int edges_lists_read(struct edges *e, struct edge_prefixes *out, char *err, size
 
 	for (uint32_t i = TW_EDGE_FIRST_RULE; i < TW_EDGE_COUNTERS && !res; i++) {
 		const struct edge_rule *rule = e->rule[i];
-		struct edge_prefixes one = {};
-		struct edge_list_error at = {};
-		char path[4096];
-		char *text;
-		size_t len;
 
 		if (!rule || rule->kind != EDGE_RULE_LIST)
 			continue;
-		edges_list_path(e, rule->file, path);
-		res = edge_file_read(path, &text, &len);
-		if (res) {
-			snprintf(err, err_len, "cannot read %s, which has the list %s: %s", path,
-				 rule->text, strerror(-res));
-			break;
-		}
-		res = edge_list_parse(text, len, i, &one, &at);
-		if (!res)
-			res = edge_prefixes_append(&all, &one);
-		else
-			snprintf(err, err_len, "%s:%u:%u: %s", path, at.line, at.column, at.text);
-		edge_prefixes_free(&one);
-		free(text);
+		res = list_read(e, rule, &all, err, err_len);
+		/* One that was damaged does not take the others out of force. */
+		if (res && res != -ENOMEM)
+			res = 0;
 	}
 	if (!res)
 		res = edge_prefixes_sort(&all);
@@ -442,13 +478,16 @@ static void reply_make(struct edge_task *t)
 int edges_commit(struct edge_task *t)
 {
 	struct edges *e = t->e;
+	bool reloads;
 	int res;
 
 	if (!t->load)
 		return 0;
+	reloads = !edge_settings_equal(e->edge, &t->want);
 	res = edge_table_commit(e->table, t->load, t->err, sizeof(t->err));
 	t->load = NULL;
-	edges_loaded(e);
+	if (!res && reloads)
+		edges_loaded(e);
 	if (!res)
 		res = ports_store(e);
 	if (res)
@@ -609,11 +648,14 @@ int edges_rules(struct edges *e, const json_t *body, edges_fn done, void *arg,
 	size_t i;
 	int res = action_parse(json_string_value(json_object_get(body, "action")), &action, err);
 
-	if (!res &&
-	    (!json_array_size(rules) || json_array_size(rules) > REQUEST_RULES_MAX || for_s < 0))
+	if (!res && (!json_array_size(rules) || json_array_size(rules) > REQUEST_RULES_MAX))
 		res = agent_refuse(err, AGENT_INVALID,
 				   "the request needs rules (a list of 1 to %u strings)",
 				   REQUEST_RULES_MAX);
+	if (!res && (for_s < 0 || for_s > EDGES_FOR_MAX))
+		res = agent_refuse(err, AGENT_INVALID,
+				   "for_s must be a number of seconds, at most %lld",
+				   (long long)EDGES_FOR_MAX);
 	if (res)
 		return res;
 	struct edge_task *t = rules_task(e, json_array_size(rules), done, arg);
@@ -648,6 +690,16 @@ static int list_begin(struct edge_task *t)
 	return rules_begin(t);
 }
 
+static bool name_is_good(const char *name)
+{
+	size_t len = name ? strlen(name) : 0;
+
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+			return false;
+	return len > 0 && len <= 255;
+}
+
 int edges_list(struct edges *e, struct edges_list *list, edges_fn done, void *arg,
 	       struct agent_error *err)
 {
@@ -655,8 +707,10 @@ int edges_list(struct edges *e, struct edges_list *list, edges_fn done, void *ar
 	enum edge_action action = EDGE_DENY;
 	int res = action_parse(list->action, &action, err);
 
-	if (!res && (!list->name || !*list->name || strlen(list->name) >= sizeof(t->name)))
-		res = agent_refuse(err, AGENT_INVALID, "a list needs a name of 1 to 255 bytes");
+	if (!res && !name_is_good(list->name))
+		res = agent_refuse(err, AGENT_INVALID,
+				   "a list needs a name of 1 to 255 bytes, without control "
+				   "characters");
 	if (!t || res) {
 		free(list->text);
 		if (t)

@@ -76,11 +76,13 @@ struct edge_task {
 	/* a device */
 	struct edge_device device;
 	struct edge *edge; /* opened by this task */
+	char broken[256];  /* a list that could not be read */
 	struct edge_table *table;
 	/* limits */
 	struct limits_task *limits;
 	char limits_why[256]; /* why there are no SYN cookies */
-	bool pinned;	      /* an earlier agent's devices are taken over */
+	struct guarded *who;  /* not to be locked out, as of begin; NULL: asked for when needed */
+	size_t n_who;
 	/* a question */
 	union tw_addr addr;
 	struct edge_ports ports;
@@ -118,6 +120,8 @@ struct edges {
 	uv_work_t work;
 	uv_work_t grace;
 	bool working, waiting, closing;
+	bool look;	  /* devices are to be looked at when the queue is empty */
+	char failed[256]; /* what does not hold as it should; "": nothing */
 	struct guarded_node guarded;
 	char dir[3072]; /* of the lists */
 	char pin_dir[3072];
@@ -139,6 +143,8 @@ void edges_loaded(struct edges *e);
 int edges_singles(const struct edges *e, struct edge_prefixes *out);
 /* After a change: lines rest until no program can be in them. */
 void edges_settle(struct edges *e);
+/* What a rule has counted, under all numbers that it had. */
+void edge_rule_count(const struct edges *e, const struct edge_rule *rule, struct tw_metric *out);
 void edges_list_path(const struct edges *e, uint64_t file, char buf[4096]);
 /* Takes the edge out of the kernel; no device is attached. */
 void edges_close(struct edges *e);
@@ -152,7 +158,7 @@ void edges_close(struct edges *e);
 int edges_guard(struct edge_task *t);
 /* The whole of a file, malloc'ed. -errno. */
 int edge_file_read(const char *path, char **out, size_t *len);
-/* All lists from their files, sorted. For a worker. */
+/* All lists from their files, sorted. For a worker. err: which one could not be read. */
 int edges_lists_read(struct edges *e, struct edge_prefixes *out, char *err, size_t err_len);
 /* A task that takes away what is over. */
 void edges_expire(struct edges *e);

@@ -209,6 +209,12 @@ json_t *edge_rule_json(const struct edge_rule *rule)
 		json_object_set_new(json, "file", json_integer((json_int_t)rule->file));
 		json_object_set_new(json, "entries", json_integer((json_int_t)rule->entries));
 	}
+	if (json && rule->before.packets) {
+		json_object_set_new(json, "before_packets",
+				    json_integer((json_int_t)rule->before.packets));
+		json_object_set_new(json, "before_bytes",
+				    json_integer((json_int_t)rule->before.bytes));
+	}
 	return json;
 }
 
@@ -235,6 +241,8 @@ int edge_rule_load(const json_t *json, struct edge_rule *out)
 		return -EINVAL;
 	}
 	rule.number = (uint32_t)json_integer_value(json_object_get(json, "number"));
+	rule.before.packets = (uint64_t)json_integer_value(json_object_get(json, "before_packets"));
+	rule.before.bytes = (uint64_t)json_integer_value(json_object_get(json, "before_bytes"));
 	rule.since = json_integer_value(json_object_get(json, "since"));
 	rule.expires = json_integer_value(json_object_get(json, "expires"));
 	if (rule.number < TW_EDGE_FIRST_RULE || rule.number >= TW_EDGE_COUNTERS) {

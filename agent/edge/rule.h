@@ -36,11 +36,12 @@ struct edge_rule {
 	struct prefix prefix;
 	struct edge_ports ports;
 	uint32_t form;
-	char *text;	 /* as people write it, in one way only: names the rule with the action */
-	uint64_t file;	 /* LIST: the number in its file's name */
-	size_t entries;	 /* LIST: prefixes in it */
-	int64_t since;	 /* seconds since the epoch */
-	int64_t expires; /* 0: never */
+	char *text;	/* as people write it, in one way only: names the rule with the action */
+	uint64_t file;	/* LIST: the number in its file's name */
+	size_t entries; /* LIST: prefixes in it */
+	struct tw_metric before; /* counted under other numbers */
+	int64_t since;		 /* seconds since the epoch */
+	int64_t expires;	 /* 0: never */
 };
 
 const char *edge_action_name(enum edge_action action);

@@ -240,6 +240,17 @@ void edges_look(struct edges *e)
 {
 }
 
+json_t *edges_summary(const struct edges *e)
+{
+	return json_pack("{s:[]}", "devices");
+}
+
+void edges_problems(const struct edges *e,
+		    void (*fn)(void *arg, const char *what, const char *help, const char *text),
+		    void *arg)
+{
+}
+
 json_t *edges_json(struct edges *e)
 {
 	return json_pack("{s:[]}", "rules");

@@ -27,6 +27,8 @@ ROW = re.compile(r'^([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)$')
 def node():
     with Node(options=("--metrics", str(PORT))) as made:
         made.web = made.add_pod("shop", "web", {"app": "web"})
+        made.towpath("edge", "attach", "up0")
+        made.towpath("edge", "deny", "203.0.113.0/24")
         yield made
 
 
