@@ -270,19 +270,31 @@ void edge_compile_settings(const struct edge_compile *c, struct tw_edge_settings
 
 /* ---- questions -------------------------------------------------------------------------------------- */
 
+/*
+ * As ports_paint() leaves it for the program: the first that allows the whole protocol, or the port;
+ * else the last that denies the port, or the whole protocol.
+ */
 static uint32_t any_decides(const struct edge_compile *c, const struct edge_ports *packet)
 {
-	uint32_t at = ports_start(packet), found = 0;
+	uint32_t at = ports_start(packet), found[4] = {};
 
 	for (uint32_t i = TW_EDGE_FIRST_RULE; i < TW_EDGE_COUNTERS; i++) {
 		const struct edge_rule *rule = c->rule[i];
+		bool whole;
 
 		if (!rule || rule->kind != EDGE_RULE_PORT || at < ports_start(&rule->ports) ||
-		    at >= ports_end(&rule->ports) || is_allow(found))
+		    at >= ports_end(&rule->ports))
 			continue;
-		found = verdict_of(rule);
+		whole = !rule->ports.first && rule->ports.last == 65535;
+		if (rule->action == EDGE_DENY)
+			found[whole ? 3 : 2] = verdict_of(rule);
+		else if (!found[whole ? 0 : 1])
+			found[whole ? 0 : 1] = verdict_of(rule);
 	}
-	return found;
+	for (int i = 0; i < 4; i++)
+		if (found[i])
+			return found[i];
+	return 0;
 }
 
 /* In the order of bpf/lib/edge_filter.h. */

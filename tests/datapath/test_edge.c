@@ -223,6 +223,89 @@ static void settings_change_by_a_reload(void **state)
 	assert_int_equal(after.packets, passed.packets);
 }
 
+/* Rules on form, each by its own setting; without it the same frames pass. */
+static int forms_setup(void **state)
+{
+	struct tw_edge_settings settings;
+
+	edge_settings_default(&settings);
+	settings.parse = 1;
+	settings.drop = TW_EDGE_DROP_BAD_FLAGS | TW_EDGE_DROP_FRAGMENTS | TW_EDGE_DROP_OPTIONS |
+			TW_EDGE_DROP_BAD_LENGTH;
+	*state = edge_lab_open(&settings);
+	return 0;
+}
+
+static void forms_are_dropped(void **state)
+{
+	EDGE_STEPS(
+		*state, EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, SYN), PASS, TW_EDGE_PASS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, FIN | ACK), PASS, TW_EDGE_PASS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, RST), PASS, TW_EDGE_PASS),
+		EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .payload = 9), PASS, TW_EDGE_PASS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80), DROP, TW_EDGE_BAD_FLAGS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, SYN | FIN), DROP, TW_EDGE_BAD_FLAGS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, SYN | RST), DROP, TW_EDGE_BAD_FLAGS),
+		EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, FIN | PSH), DROP, TW_EDGE_BAD_FLAGS),
+		EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .headers = 1), DROP,
+			  TW_EDGE_OPTIONS),
+		EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .more = true, .payload = 64,
+				 .frag_id = 5),
+			  DROP, TW_EDGE_FRAGMENT),
+		EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .frag_off = 64, .payload = 64,
+				 .frag_id = 5),
+			  DROP, TW_EDGE_FRAGMENT));
+
+	struct edge_outcome got;
+	struct frame frame;
+
+	for (int family = 4; family <= 6; family += 2) {
+		frame_build(&frame, family, &EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .payload = 8));
+		frame.data[(family == 4 ? 34 : 54) + 5]--; /* the length in its header */
+		edge_lab_run(*state, &frame, &got);
+		assert_int_equal(got.action, XDP_DROP);
+		assert_int_equal(got.counter, TW_EDGE_BAD_LENGTH);
+	}
+}
+
+static int ports_setup(void **state)
+{
+	struct tw_edge_settings settings;
+
+	edge_settings_default(&settings);
+	settings.parse = settings.ports = 1;
+	*state = edge_lab_open(&settings);
+	return 0;
+}
+
+/* Rules on ports whatever the source: the port's, else the protocol's. */
+static void ports_decide(void **state)
+{
+	static struct tw_edge_ports ports;
+	const uint32_t deny = TW_EDGE_FIRST_RULE + 1, allow = TW_EDGE_FIRST_RULE + 2,
+		       proto = TW_EDGE_FIRST_RULE + 3;
+
+	memset(&ports, 0, sizeof(ports));
+	ports.port[TW_EDGE_TCP][80] = (uint16_t)(TW_EDGE_CLASS_DENY | deny);
+	ports.port[TW_EDGE_UDP][53] = (uint16_t)(TW_EDGE_CLASS_ALLOW | allow);
+	ports.proto[17] = (uint16_t)(TW_EDGE_CLASS_DENY | proto);
+	assert_int_equal(edge_ports_store(*state, &ports), 0);
+	EDGE_STEPS(*state, EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, SYN), DROP, deny),
+		   EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 80, 81, SYN), PASS, TW_EDGE_PASS),
+		   EDGE_STEP(EDGE_P(SCTP, OUTSIDE, NODE, 4000, 80), PASS, TW_EDGE_PASS),
+		   EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53), PASS, allow),
+		   EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 54), DROP, proto),
+		   /* A later fragment has no port: only the protocol's rule sees it. */
+		   EDGE_STEP(EDGE_P(UDP, OUTSIDE, NODE, 4000, 53, .frag_off = 64, .payload = 64,
+				    .frag_id = 5),
+			     DROP, proto),
+		   EDGE_STEP(EDGE_P(ECHO, OUTSIDE, NODE, 80), PASS, TW_EDGE_PASS));
+	memset(&ports, 0, sizeof(ports));
+	assert_int_equal(edge_ports_store(*state, &ports), 0);
+	EDGE_STEPS(*state,
+		   EDGE_STEP(EDGE_P(TCP, OUTSIDE, NODE, 4000, 80, SYN), PASS, TW_EDGE_PASS));
+}
+
 static int source_found(void *arg, const struct edge_source *source)
 {
 	*(struct edge_source *)arg = *source;
@@ -258,12 +341,20 @@ int main(void)
 #define PARSE(fn) cmocka_unit_test_setup_teardown(fn, parse_setup, teardown)
 #define PLAIN(fn) cmocka_unit_test_setup_teardown(fn, plain_setup, teardown)
 	const struct CMUnitTest tests[] = {
-		PARSE(ordinary_frames_pass),	     PARSE(what_is_not_ip_passes),
-		PARSE(tags_are_followed_twice),	     PARSE(options_are_followed),
-		PARSE(truncated_frames_are_dropped), PARSE(headers_that_contradict_are_dropped),
-		PLAIN(ordinary_frames_pass),	     PLAIN(what_is_not_ip_passes),
-		PLAIN(tags_are_followed_twice),	     PLAIN(a_damaged_transport_is_not_looked_at),
-		PLAIN(settings_change_by_a_reload),  PLAIN(sources_are_sampled),
+		PARSE(ordinary_frames_pass),
+		PARSE(what_is_not_ip_passes),
+		PARSE(tags_are_followed_twice),
+		PARSE(options_are_followed),
+		PARSE(truncated_frames_are_dropped),
+		PARSE(headers_that_contradict_are_dropped),
+		PLAIN(ordinary_frames_pass),
+		PLAIN(what_is_not_ip_passes),
+		PLAIN(tags_are_followed_twice),
+		PLAIN(a_damaged_transport_is_not_looked_at),
+		PLAIN(settings_change_by_a_reload),
+		PLAIN(sources_are_sampled),
+		cmocka_unit_test_setup_teardown(forms_are_dropped, forms_setup, teardown),
+		cmocka_unit_test_setup_teardown(ports_decide, ports_setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("edge", tests, NULL, NULL);
