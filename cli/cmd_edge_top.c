@@ -10,7 +10,8 @@
 #define INTERVAL_MIN_NS 100000000u
 #define INTERVAL_MAX_NS 60000000000u
 #define ROWS_DEFAULT 40u
-#define LINES_AROUND 3u /* head, empty line, heads of the columns */
+#define SOURCES_SHOWN 10u
+#define LINES_AROUND 5u /* head, empty lines, heads of the columns */
 
 enum { OPT_INTERVAL = CLI_LONG, OPT_ONCE };
 
@@ -21,7 +22,18 @@ struct top {
 
 static int ask(struct cli *cli, void *arg, json_t **reply)
 {
-	return tw_client_call(cli->client, "GET", "/v1/edge", NULL, reply);
+	json_t *sources = NULL;
+	int status = tw_client_call(cli->client, "GET", "/v1/edge", NULL, reply);
+
+	if (status == 200)
+		status = tw_client_call(cli->client, "GET", "/v1/edge/sources", NULL, &sources);
+	if (status == 200) {
+		json_object_set_new(*reply, "sources", sources);
+	} else if (sources) {
+		json_decref(*reply);
+		*reply = sources;
+	}
+	return status;
 }
 
 static double real(const json_t *item, const char *key)
@@ -94,7 +106,7 @@ static json_t *items_make(const json_t *reply)
 	return items;
 }
 
-static json_t *items_sort(json_t *items)
+static json_t *items_sort(json_t *items, int (*order)(const void *a, const void *b))
 {
 	size_t n = json_array_size(items);
 	cleanup_(cleanup_free) json_t **v = calloc(n + 1, sizeof(*v));
@@ -103,14 +115,49 @@ static json_t *items_sort(json_t *items)
 	for (size_t i = 0; v && i < n; i++)
 		v[i] = json_array_get(items, i);
 	if (v)
-		qsort(v, n, sizeof(*v), by_rate);
+		qsort(v, n, sizeof(*v), order);
 	for (size_t i = 0; v && i < n; i++)
 		json_array_append(sorted, v[i]);
 	json_decref(items);
 	return sorted;
 }
 
-/* {seconds, drop: {packets_s, bytes_s}, pass: {..}, items: [..]}, the busiest first. */
+static int by_rates(const void *a, const void *b)
+{
+	const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+	double p = real(x, "dropped_s") + real(x, "passed_s");
+	double q = real(y, "dropped_s") + real(y, "passed_s");
+
+	return (p < q) - (p > q);
+}
+
+/* The sources that sent most meanwhile. */
+static json_t *sources_make(const json_t *before, const json_t *after)
+{
+	const json_t *now = json_object_get(after, "items");
+	double seconds = (double)(cli_int(after, "time_ns") - cli_int(before, "time_ns")) / 1e9;
+	cleanup_(cleanup_json) json_t *none = json_object();
+	cleanup_(cleanup_json) json_t *old = json_object();
+	json_t *items = json_array(), *item, *sorted;
+	size_t i;
+
+	json_array_foreach(json_object_get(before, "items"), i, item)
+		json_object_set(old, cli_str(item, "address"), item);
+	json_array_foreach(now, i, item) {
+		const json_t *was = json_object_get(old, cli_str(item, "address"));
+
+		rate_put(item, was ? was : none, "passed", "passed_s", seconds);
+		rate_put(item, was ? was : none, "dropped", "dropped_s", seconds);
+		if (real(item, "passed_s") + real(item, "dropped_s") > 0)
+			json_array_append(items, item);
+	}
+	sorted = items_sort(items, by_rates);
+	while (json_array_size(sorted) > SOURCES_SHOWN)
+		json_array_remove(sorted, SOURCES_SHOWN);
+	return sorted;
+}
+
+/* {seconds, drop: {packets_s, bytes_s}, pass: {..}, items: [..], sources: [..]}, busiest first. */
 static json_t *rates_make(const json_t *before, const json_t *after)
 {
 	cleanup_(cleanup_json) json_t *old = items_make(before);
@@ -130,10 +177,12 @@ static json_t *rates_make(const json_t *before, const json_t *after)
 		to[0] += real(item, "packets_s");
 		to[1] += real(item, "bytes_s");
 	}
-	return json_pack("{s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:o}", "seconds",
+	return json_pack("{s:f, s:{s:f, s:f}, s:{s:f, s:f}, s:o, s:o}", "seconds",
 			 seconds > 0 ? seconds : 0.0, "drop", "packets_s", sum[0][0], "bytes_s",
 			 sum[0][1], "pass", "packets_s", sum[1][0], "bytes_s", sum[1][1], "items",
-			 items_sort(items));
+			 items_sort(items, by_rate), "sources",
+			 sources_make(json_object_get(before, "sources"),
+				      json_object_get(after, "sources")));
 }
 
 /* ---- the table -------------------------------------------------------------------------------- */
@@ -181,18 +230,37 @@ static void print_table(const struct cli *cli, const json_t *rates, size_t rows)
 	cli_table_print(t);
 }
 
+static void print_sources(const struct cli *cli, const json_t *rates)
+{
+	static const char *const heads[] = { "SOURCE (SAMPLED)", ">DROPPED/S", ">PASSED/S", NULL };
+	const json_t *items = json_object_get(rates, "sources"), *item;
+	struct cli_table *t = cli_table_new(cli, heads);
+	size_t i;
+
+	json_array_foreach(items, i, item) {
+		cli_table_cell(t, NULL, "%s", cli_str(item, "address"));
+		cell_number(t, real(item, "dropped_s"), cli_number);
+		cell_number(t, real(item, "passed_s"), cli_number);
+	}
+	if (cli_table_rows(t))
+		putchar('\n');
+	cli_table_print(t);
+}
+
 static int is_attached(const json_t *reply)
 {
 	return json_array_size(json_object_get(reply, "devices")) > 0;
 }
 
-static size_t rows_fit(void)
+/* Above so many sources. */
+static size_t rows_fit(size_t sources)
 {
+	size_t around = LINES_AROUND + sources + 1;
 	struct winsize size = {};
 
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || size.ws_row <= LINES_AROUND + 1)
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || size.ws_row <= around)
 		return ROWS_DEFAULT;
-	return size.ws_row - LINES_AROUND - 1u;
+	return size.ws_row - around;
 }
 
 static uint64_t show(struct cli *cli, void *arg, const json_t *before, json_t *after)
@@ -202,7 +270,8 @@ static uint64_t show(struct cli *cli, void *arg, const json_t *before, json_t *a
 
 	if (!is_attached(after))
 		puts("The edge is attached to no device: towpath edge attach DEVICE\n");
-	print_table(cli, rates, rows_fit());
+	print_table(cli, rates, rows_fit(json_array_size(json_object_get(rates, "sources"))));
+	print_sources(cli, rates);
 	/* The first look has no rates: the second one follows soon. */
 	return before ? top->interval : INTERVAL_MIN_NS;
 }
@@ -219,6 +288,7 @@ static int once(struct cli *cli, struct top *top)
 	if (cli->output != CLI_TABLE)
 		return cli_print(cli, rates);
 	print_table(cli, rates, ROWS_DEFAULT);
+	print_sources(cli, rates);
 	return CLI_OK;
 }
 
@@ -263,7 +333,8 @@ const struct cli_command cmd_edge_top = {
 	.summary = "show what arrives and what drops it, live",
 	.details =
 		"Packets and bytes a second by rule, list and reason, the busiest first, of all\n"
-		"devices of the edge together. q ends.\n",
+		"devices of the edge together, and below them who sends most, estimated from one\n"
+		"packet in 1024. q ends.\n",
 	.options = options,
 	.examples = "  towpath edge top\n"
 		    "  towpath edge top --once -o json | jq .drop\n",

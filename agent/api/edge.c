@@ -12,6 +12,11 @@ int edge_get(struct call *call, json_t **reply, struct agent_error *err)
 	return call_answer(edges_json(call->agent->edges), reply, err);
 }
 
+int edge_sources_get(struct call *call, json_t **reply, struct agent_error *err)
+{
+	return call_answer(edges_sources(call->agent->edges), reply, err);
+}
+
 typedef int (*body_fn)(struct edges *e, const json_t *body, edges_fn done, void *arg,
 		       struct agent_error *err);
 

@@ -102,6 +102,7 @@ int programs_delete(struct call *call, json_t **reply, struct agent_error *err);
 
 /* /v1/edge (edge.c). */
 int edge_get(struct call *call, json_t **reply, struct agent_error *err);
+int edge_sources_get(struct call *call, json_t **reply, struct agent_error *err);
 int edge_device_post(struct call *call, json_t **reply, struct agent_error *err);
 int edge_device_delete(struct call *call, json_t **reply, struct agent_error *err);
 int edge_rules_post(struct call *call, json_t **reply, struct agent_error *err);

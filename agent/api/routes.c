@@ -414,6 +414,7 @@ static const struct route routes[] = {
 	{ "PUT", "/v1/programs/*", PROGRAM_MAX, programs_put },
 	{ "DELETE", "/v1/programs/*", 0, programs_delete },
 	{ "GET", "/v1/edge", 0, edge_get },
+	{ "GET", "/v1/edge/sources", 0, edge_sources_get },
 	{ "POST", "/v1/edge/devices", BODY_MAX, edge_device_post },
 	{ "DELETE", "/v1/edge/devices/*", 0, edge_device_delete },
 	{ "POST", "/v1/edge/rules", BODY_MAX, edge_rules_post },

@@ -59,6 +59,8 @@ int edges_limits(struct edges *e, const json_t *body, edges_fn done, void *arg,
 /* See limits_json(). NULL: no memory. */
 json_t *edges_limits_json(const struct edges *e);
 
+/* Who sends, by a sample: {time_ns, items: [{address, passed, dropped}]}. NULL: no memory. */
+json_t *edges_sources(const struct edges *e);
 /* {time_ns, devices, rules, reasons, table}: GET /v1/edge. NULL: no memory. */
 json_t *edges_json(struct edges *e);
 /* {devices, rules, lists, prefixes, packets, bytes}: in short, for the status. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* What the edge answers: its state with all counts, and what would happen to a packet. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,6 +180,28 @@ void edges_problems(const struct edges *e,
 	if (*e->failed)
 		fn(arg, "edge",
 		   "the log of towpathd says more; put the list or rule in force again", e->failed);
+}
+
+static int source_add(void *arg, const struct edge_source *source)
+{
+	char addr[INET6_ADDRSTRLEN];
+
+	addr_format(&source->addr, addr, sizeof(addr));
+	json_array_append_new(arg, json_pack("{s:s, s:I, s:I}", "address", addr, "passed",
+					     (json_int_t)source->passed, "dropped",
+					     (json_int_t)source->dropped));
+	/* The walk may begin anew where an entry goes meanwhile. */
+	return json_array_size(arg) >= TW_EDGE_SOURCES;
+}
+
+json_t *edges_sources(const struct edges *e)
+{
+	json_t *items = json_array();
+
+	if (e->edge && items)
+		edge_sources_each(e->edge, source_add, items);
+	return items ? json_pack("{s:I, s:o}", "time_ns", (json_int_t)uv_hrtime(), "items", items)
+		     : NULL;
 }
 
 json_t *edges_json(struct edges *e)

@@ -251,6 +251,11 @@ void edges_problems(const struct edges *e,
 {
 }
 
+json_t *edges_sources(const struct edges *e)
+{
+	return json_pack("{s:[]}", "items");
+}
+
 json_t *edges_json(struct edges *e)
 {
 	return json_pack("{s:[]}", "rules");

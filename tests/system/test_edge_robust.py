@@ -361,6 +361,7 @@ def test_top_status_and_metrics_agree(node):
     row = next(item for item in top["items"] if item["what"] == BAD[4])
     assert row["verdict"] == "drop" and row["packets_s"] > 0 and top["drop"]["packets_s"] > 0
     assert top["pass"]["packets_s"] > 0 and f"drop     {BAD[4]}" in table
+    assert all(row["dropped_s"] + row["passed_s"] > 0 for row in top["sources"])
     status = node.status()["edge"]
     assert (status["rules"], status["lists"], status["prefixes"]) == (1, 0, 1)
     assert status["packets"] == rule(node, BAD[4])["packets"] == stream.sent[1]
@@ -369,6 +370,23 @@ def test_top_status_and_metrics_agree(node):
     assert f'towpath_edge_rule_packets_total{{action="deny",rule="{BAD[4]}"}} {stream.sent[1]}' in text
     assert 'towpath_edge_attached{device="up0",mode="native"} 1' in text
     assert BAD[4] in edge(node, "lists").stdout
+
+
+def test_top_names_who_sends(node):
+    """Of 1024 packets one is looked at, so it takes some."""
+    edge(node, "deny", BAD[4])
+    with node.outside.netns.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((BAD[4], 0))
+        sock.connect((node.ip(4), 9))
+
+        def seen():
+            for _ in range(3000):
+                with contextlib.suppress(OSError):
+                    sock.send(b"x")
+            items = node.api("GET", "/v1/edge/sources")["items"]
+            return any(row["address"] == BAD[4] and row["dropped"] >= 1024 for row in items)
+
+        assert wait_for(seen, 20)
 
 
 def test_uninstall_takes_it_out(node):
