@@ -6,6 +6,9 @@
 #include "lib/forward.h"
 
 struct sk_buff___towpath {
+	unsigned char *head;
+	unsigned char *data;
+	__u16 mac_header;
 	__u8 ip_summed : 2;
 } __attribute__((preserve_access_index));
 
@@ -23,6 +26,16 @@ __hidden int skb_ip_summed(struct __sk_buff *skb)
 		return CHECKSUM_COMPLETE;
 	kernel = bpf_cast_to_kern_ctx(skb);
 	return BPF_CORE_READ_BITFIELD(kernel, ip_summed);
+}
+
+__hidden bool skb_mac_lost(struct __sk_buff *skb)
+{
+	struct sk_buff___towpath *kernel;
+
+	if (!bpf_ksym_exists(bpf_cast_to_kern_ctx))
+		return false;
+	kernel = bpf_cast_to_kern_ctx(skb);
+	return (__u16)(kernel->data - kernel->head) != kernel->mac_header;
 }
 
 char _license[] SEC("license") __weak = "Dual BSD/GPL";

@@ -87,6 +87,11 @@ static __always_inline __u16 addr_sum(const union tw_addr *a)
 
 /* In skb.bpf.c. COMPLETE also when the kernel cannot be asked. */
 __hidden int skb_ip_summed(struct __sk_buff *skb);
+/*
+ * Does the frame begin with its IP header? Behind XDP in generic mode, anybody's, Linux 6.9 and newer
+ * forget how long the MAC header is when they copy the frame for it.
+ */
+__hidden bool skb_mac_lost(struct __sk_buff *skb);
 
 /*
  * A complete checksum covers the whole packet, by the receiving device; only the helper can keep

@@ -206,3 +206,26 @@ def test_tcx_is_the_default_where_there_is_one():
         features = json.loads(node.towpath("features", "-o", "json").stdout)["features"]
         here = next(f["here"] for f in features if f["name"] == "tcx links") == "yes"
         assert node.status()["kernel"]["attach"] == ("tcx" if here else "clsact")
+
+
+@pytest.fixture(scope="module")
+def behind_generic_xdp():
+    """Linux 6.9 and newer hand on frames that were copied for it without their MAC header."""
+    with Node() as node:
+        node.towpath("edge", "attach", "up0", "--mode", "generic")
+        node.pod = node.add_pod("shop", "pod", {"app": "web"})
+        yield node
+
+
+@pytest.mark.parametrize("kind", ("udp", "tcp", "ping"))
+def test_behind_xdp_in_generic_mode(behind_generic_xdp, family, kind):
+    node = behind_generic_xdp
+    if kind == "ping":
+        assert ping(node.pod, node.outside.ip(family))[0] == 1
+        assert ping(node.outside, node.ip(family))[0] == 1
+    elif kind == "tcp":
+        assert tcp_works(node.pod, node.outside, family)
+        assert tcp_works(node.outside, node.pod, family)
+    else:
+        assert udp_ask(node.pod, node.outside, family)[0] == node.outside.node_ip[family]
+        assert udp_ask(node.outside, node, family)
