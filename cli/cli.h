@@ -134,6 +134,11 @@ char *cli_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *cli_program(const char *name, const char *const *folders);
 /* The agent's run folder is where its socket is. malloc'ed. */
 char *cli_run_dir(const struct cli *cli);
+/*
+ * The run function of a command that deletes what its operands name: DELETE path + operand for each,
+ * and `done` printed behind its name. The exit status is the last failure's.
+ */
+int cli_delete_each(struct cli *cli, int argc, char **argv, const char *path, const char *done);
 
 /* ---- plugin.c ---- */
 

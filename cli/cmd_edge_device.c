@@ -86,25 +86,7 @@ const struct cli_command cmd_edge_attach = {
 
 static int detach_run(struct cli *cli, int argc, char **argv)
 {
-	int ret = CLI_OK;
-
-	if (cli_getopt(cli, argc, argv) != -1)
-		return CLI_USAGE;
-	if (cli_operands(cli, argc, 1, INT_MAX, &ret))
-		return ret;
-	for (int i = optind; i < argc; i++) {
-		cleanup_(cleanup_free) char *path = cli_path("/v1/edge/devices/%s", argv[i]);
-		cleanup_(cleanup_json) json_t *reply = NULL;
-		int res = cli_call(cli, "DELETE", path, NULL, &reply);
-
-		if (res)
-			ret = res;
-		else if (cli->output == CLI_TABLE)
-			printf("%s is not filtered any more\n", argv[i]);
-		else
-			cli_print(cli, reply);
-	}
-	return ret;
+	return cli_delete_each(cli, argc, argv, "/v1/edge/devices/", "is not filtered any more");
 }
 
 const struct cli_command cmd_edge_detach = {

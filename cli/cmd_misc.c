@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* uninstall and completion: commands that hand over to something else. */
+/*
+ * uninstall and completion, commands that hand over to something else; and what several commands
+ * share that is no output and no option.
+ */
 #include "cli.h"
 
+#include <getopt.h>
 #include <libgen.h>
 #include <limits.h>
 #include <string.h>
@@ -45,6 +49,30 @@ char *cli_run_dir(const struct cli *cli)
 		cli_printf("%s", socket && *socket ? socket : TW_SOCKET_DEFAULT);
 
 	return cli_printf("%s", dirname(copy));
+}
+
+int cli_delete_each(struct cli *cli, int argc, char **argv, const char *path, const char *done)
+{
+	int ret = CLI_OK;
+
+	if (cli_getopt(cli, argc, argv) != -1)
+		return CLI_USAGE;
+	if (cli_operands(cli, argc, 1, INT_MAX, &ret))
+		return ret;
+	for (int i = optind; i < argc; i++) {
+		cleanup_(cleanup_free) char *name = cli_path("%s", argv[i]);
+		cleanup_(cleanup_free) char *whole = cli_printf("%s%s", path, name);
+		cleanup_(cleanup_json) json_t *reply = NULL;
+		int res = cli_call(cli, "DELETE", whole, NULL, &reply);
+
+		if (res)
+			ret = res;
+		else if (cli->output == CLI_TABLE)
+			printf("%s %s\n", argv[i], done);
+		else
+			cli_print(cli, reply);
+	}
+	return ret;
 }
 
 static int uninstall_run(struct cli *cli, int argc, char **argv)
