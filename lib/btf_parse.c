@@ -119,10 +119,16 @@ static bool integer_of(const json_t *in, bool *negative, uint64_t *value)
 	return !*end && !errno;
 }
 
+/* Largest number of so many bits, which may be none in a user's BTF. */
+static uint64_t bits_max(unsigned int bits)
+{
+	return bits ? ~0ull >> (64 - bits) : 0;
+}
+
 static int bits_fit(struct reader *r, const json_t *in, unsigned int bits, bool is_signed,
 		    uint64_t *out)
 {
-	uint64_t max = is_signed ? ~0ull >> (65 - bits) : ~0ull >> (64 - bits), value;
+	uint64_t max = bits_max(is_signed && bits ? bits - 1 : bits), value;
 	char expected[96];
 	bool negative;
 

@@ -466,21 +466,24 @@ static int heir_take(void *arg, struct interval *c, bool is_new)
 int heir_each(const struct version *from, const struct heir *heir, enum tw_direction dir,
 	      class_fn *fn, void *arg)
 {
-	struct interval *old = from->classes[dir] + heir->at[dir],
-			*old_end = old + heir->n_from[dir];
-	struct interval *new = heir->to->classes[dir] + heir->at[dir],
-			*new_end = new + heir->n_to[dir];
+	/* By index: of no classes there is no array. */
+	uint32_t i = heir->at[dir], i_end = i + heir->n_from[dir];
+	uint32_t j = heir->at[dir], j_end = j + heir->n_to[dir];
 	int err = 0;
 
-	while (!err && (old < old_end || new < new_end)) {
-		if (old < old_end && new < new_end && old->start == new->start &&
-		    old->set == new->set) {
-			old++;
-			new ++;
-		} else if (new == new_end || (old < old_end && old->start <= new->start)) {
-			err = fn(arg, old++, false);
+	while (!err && (i < i_end || j < j_end)) {
+		struct interval *old = i < i_end ? &from->classes[dir][i] : NULL;
+		struct interval *new = j < j_end ? &heir->to->classes[dir][j] : NULL;
+
+		if (old && new && old->start == new->start && old->set == new->set) {
+			i++;
+			j++;
+		} else if (!new || (old && old->start <= new->start)) {
+			i++;
+			err = fn(arg, old, false);
 		} else {
-			err = fn(arg, new ++, true);
+			j++;
+			err = fn(arg, new, true);
 		}
 	}
 	return err;
